@@ -1,0 +1,1 @@
+"""Covariance pooling for facial expression recognition: data, SPD networks, training, comparison."""

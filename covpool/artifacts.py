@@ -1,0 +1,174 @@
+"""The files that the stages hand to each other: where they lie, their columns, and how they are read and written.
+
+Everything is CSV, JSON or `.npy` (never pickled), so that both interpreters of the project, and people, can read it.
+A file appears whole or not at all: it is written under another name in its folder, flushed to the disk and renamed.
+JSON and CSV are written with a fixed order and format, so that equal content means equal bytes.
+"""
+
+import contextlib
+import csv
+import hashlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+
+RAW = Path("data/raw")
+VALIDATED = Path("data/validated")
+FACES = Path("data/faces")
+SHEETS = Path("data/sheets")
+NORMALISE_METRICS = Path("data/normalise.json")
+MODELS = Path("models")
+RUNS = Path("runs")
+EVALUATION = Path("evaluation")
+REPORTS = Path("reports")
+
+SPLITS = ("train", "val", "test")
+
+MANIFEST_COLUMNS = ("path", "split", "class", "sha256", "source", "subject")
+VALIDATED_COLUMNS = MANIFEST_COLUMNS + ("width", "height", "mode", "status", "reason")
+LANDMARK_COLUMNS = tuple(
+    "{}_{}".format(point, axis)
+    for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+    for axis in "xy"
+)
+FACES_COLUMNS = (
+    "label", "class", "source", "sha256", "method", "score", "box_x", "box_y", "box_w", "box_h",
+) + LANDMARK_COLUMNS  # fmt: skip
+#: One row an epoch. Losses and the training accuracy are means over the epoch's steps; nothing here depends on a clock.
+HISTORY_COLUMNS = (
+    "epoch", "steps", "learning_rate", "loss", "cross_entropy", "l2_loss", "center_loss", "accuracy",
+    "val_cross_entropy", "val_accuracy", "orthogonality", "clipped", "condition",
+)  # fmt: skip
+#: One row a step (or a device loop of `steps` steps): seconds a step, and the part of them spent waiting for data.
+#: The first step of a process also prepares the graph: its `warm_up` is true, and no average counts it.
+TIMES_COLUMNS = ("epoch", "step", "steps", "seconds", "waiting_seconds", "warm_up")
+
+
+def predictions_columns(classes):
+    """Columns of `predictions.csv`: the picture, the true and the predicted class, and a probability a class."""
+    return ("source", "actual", "predicted", "confidence") + tuple("p_" + name for name in classes)
+
+
+class ArtifactError(Exception):
+    """A file of the pipeline is missing or does not say what it should."""
+
+
+@contextlib.contextmanager
+def atomic_file(path, mode="w"):
+    """Open a file that takes the name `path` only when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    handle, temporary = tempfile.mkstemp(prefix="." + path.name + ".", dir=str(path.parent))
+    try:
+        with os.fdopen(handle, mode, **options) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, str(path))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask():
+    # The process's mask can only be read by setting it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def dump_json(content):
+    """The text that `write_json` writes. Numbers that JSON does not have (nan, inf) are refused."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path, content):
+    text = dump_json(content)
+    with atomic_file(path) as stream:
+        stream.write(text)
+
+
+def read_json(path):
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError("{} is missing: run the stage that writes it (`dvc repro`).".format(path)) from None
+    except ValueError as error:
+        raise ArtifactError("{} is no JSON ({}): run the stage that writes it again.".format(path, error)) from None
+
+
+def write_csv(path, columns, rows):
+    """Write dictionaries as CSV. A float is written so that it reads back the same; None is an empty cell."""
+    with atomic_file(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            unknown = set(row) - set(columns)
+            if unknown:
+                raise ValueError("{}: no such column: {}".format(path, ", ".join(sorted(unknown))))
+            writer.writerow([_cell(row.get(column)) for column in columns])
+
+
+def _cell(value):
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) or hasattr(value, "dtype"):
+        number = value.item() if hasattr(value, "dtype") else value
+        return repr(number) if not isinstance(number, float) or math.isfinite(number) else str(number)
+    return str(value)
+
+
+def read_csv(path, columns=()):
+    """Read a CSV as a list of dictionaries of text; `columns` must be among those it has."""
+    path = Path(path)
+    try:
+        with open(str(path), encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+            found = reader.fieldnames or []
+    except FileNotFoundError:
+        raise ArtifactError("{} is missing: run the stage that writes it (`dvc repro`).".format(path)) from None
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise ArtifactError("{} lacks the column {}; it has {}.".format(path, ", ".join(missing), ", ".join(found)))
+    return rows
+
+
+def sha256_file(path):
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(str(path), "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(content):
+    """Hexadecimal SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def seal(record):
+    """A run record with its own hash in `content_hash`, so that an edit by hand is noticed (`seal_is_intact`)."""
+    body = {key: value for key, value in record.items() if key != "content_hash"}
+    return dict(body, content_hash=content_hash(body))
+
+
+def seal_is_intact(record):
+    return seal(record)["content_hash"] == record.get("content_hash")
+
+
+def faces_hash(folder):
+    """One hash of a normalised data set: names and bytes of its arrays, tables and class list."""
+    folder = Path(folder)
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".npy", ".csv", ".json"))
+    return content_hash([[name, sha256_file(folder / name)] for name in names])

@@ -1,0 +1,46 @@
+"""What this host is: processor, memory, system, and the TensorFlow build that runs."""
+
+import os
+import platform
+import resource
+
+import tensorflow.compat.v1 as tf
+
+
+def cpu_name():
+    """The processor's name as Linux knows it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe_host():
+    """Processor, cores this process may use, memory in bytes, and system, for a run's record."""
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(),
+    }
+
+
+def describe_tensorflow():
+    """Version and build (`stock`, `intel`: with oneDNN, `tf2`) of the TensorFlow that runs, and its Python."""
+    version = tf.version.VERSION
+    if not version.startswith("1."):
+        build = "tf2"
+    else:
+        from tensorflow.python import pywrap_tensorflow
+
+        build = "intel" if pywrap_tensorflow.IsMklEnabled() else "stock"
+    return {"version": version, "build": build, "python": platform.python_version()}
+
+
+def peak_memory():
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,111 @@
+"""Weights on disk: TensorFlow V2 checkpoints in the layout of the original, read and written.
+
+The originals keep a network's variables under one scope, `CovPoolNetwork/` (model 1), `CovPool2/` (model 2) or, in the
+authors' released files, `DLP-CNN/`, and `Logits/` beside it. Ours have the same names, so either side reads the other's.
+A file may lack `Logits/` (a network to fine-tune on other classes), and may hold more than weights (an optimiser's
+state, averages, the step), which is passed over.
+"""
+
+import re
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from covpool.networks.covpoolnet import SCOPES
+
+KNOWN_SCOPES = tuple(sorted(set(SCOPES.values()) | {"DLP-CNN"}))
+LOGITS = "Logits/"
+# The last part of a weight's name in the original; what ends otherwise belongs to an optimiser or an average.
+_WEIGHT = re.compile(r"(?:^|/)(?:weights|biases|beta|gamma|moving_mean|moving_variance|orth_weight\d+)\Z")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or does not fit the network."""
+
+
+class WriteOp:
+    """Writes tensors of a graph, by name, as a checkpoint: the same names and values give the same bytes."""
+
+    def __init__(self, tensors):
+        names = sorted(tensors)
+        with tf.device("/cpu:0"):
+            self._prefix = tf.placeholder(tf.string, [])
+            self._write = tf.raw_ops.SaveV2(
+                prefix=self._prefix,
+                tensor_names=tf.constant(names),
+                shape_and_slices=tf.constant([""] * len(names)),
+                tensors=[tensors[name] for name in names],
+            )
+
+    def __call__(self, session, prefix):
+        session.run(self._write, {self._prefix: str(prefix)})
+
+
+class LoadOp:
+    """Gives variables of a graph the values of a dictionary of arrays, by name."""
+
+    def __init__(self, variables):
+        self.shapes = {each.op.name: tuple(each.shape.as_list()) for each in variables}
+        self._feeds = {each.op.name: tf.placeholder(tf.float32, each.shape) for each in variables}
+        self._loads = {each.op.name: tf.assign(each, self._feeds[each.op.name]).op for each in variables}
+
+    def __call__(self, session, weights):
+        for name in sorted(weights):
+            session.run(self._loads[name], {self._feeds[name]: weights[name]})
+
+
+def read_weights(prefix, shapes):
+    """The weights of a checkpoint under the names that a network knows them by.
+
+    prefix: of a V2 checkpoint's files. shapes: what the network wants, {name: shape}.
+
+    Returns {name: float32 array}, without `Logits/` where the file has none. Raises CheckpointError which lists every
+    name that is missing or too many and every shape that differs.
+    """
+    prefix = str(prefix)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+    except Exception as error:  # TensorFlow raises its own kinds, and ValueError, for what is no checkpoint
+        raise CheckpointError(
+            "no checkpoint at {}: wanted the files {}.index and {}.data-00000-of-00001, and the path without their "
+            "endings ({})".format(prefix, prefix, prefix, _first_line(error))
+        ) from None
+    found = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if _WEIGHT.search(name)}
+    scope = _scope(prefix, found)
+    wanted_scope = _scope("the network", shapes)
+    names = {name: wanted_scope + name[len(scope) :] if name.startswith(scope) else name for name in found}
+    _compare(prefix, {names[name]: shape for name, shape in found.items()}, shapes)
+    try:
+        return {ours: np.asarray(reader.get_tensor(name), np.float32) for name, ours in names.items()}
+    except tf.errors.OpError as error:
+        raise CheckpointError("the checkpoint {} is damaged: {}".format(prefix, _first_line(error))) from None
+
+
+def _scope(where, names):
+    scopes = sorted({name.split("/", 1)[0] for name in names if not name.startswith(LOGITS)})
+    if len(scopes) != 1 or scopes[0] not in KNOWN_SCOPES:
+        raise CheckpointError(
+            "{} has weights under {}: wanted one of the scopes {}".format(
+                where, ", ".join(scope + "/" for scope in scopes) or "no scope", ", ".join(KNOWN_SCOPES)
+            )
+        )
+    return scopes[0] + "/"
+
+
+def _compare(prefix, found, wanted):
+    has_logits = any(name.startswith(LOGITS) for name in found)
+    missing = [name for name in wanted if name not in found and (has_logits or not name.startswith(LOGITS))]
+    surplus = [name for name in found if name not in wanted]
+    lines = ["  {}: is missing".format(name) for name in sorted(missing)]
+    lines += ["  {}: the network has no such weight".format(name) for name in sorted(surplus)]
+    lines += [
+        "  {}: has the shape {}, wanted {}".format(name, list(found[name]), list(wanted[name]))
+        for name in sorted(found)
+        if name in wanted and found[name] != tuple(wanted[name])
+    ]
+    if lines:
+        raise CheckpointError("the checkpoint {} does not fit the network:\n{}".format(prefix, "\n".join(lines)))
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,96 @@
+"""`covpoolnet` (model 1) and `covpoolnet2` (model 2) of CovPoolFER.
+
+D. Acharya, Z. Huang, D. P. Paudel, L. Van Gool: Covariance Pooling for Facial Expression Recognition, CVPRW 2018
+(arXiv 1805.04855), section 3. Six convolutions see the face; covariance pooling sums their 12x12 positions up in one
+symmetric positive definite matrix; BiMap, ReEig and LogEig (Z. Huang, L. Van Gool: A Riemannian Network for SPD Matrix
+Learning, AAAI 2017) bring it to a smaller matrix and to a flat space, where fully connected layers classify it.
+
+Layers and variables carry the names of the original, `Conv2dfo_6` among them, so that its checkpoints load as they are.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from covpool import spd
+from covpool.networks.layers import seed_for, variable
+
+#: model_def -> the variable scope that the original gives it
+SCOPES = {"covpoolnet": "CovPoolNetwork", "covpoolnet2": "CovPool2"}
+POOLED = "spdpooling1"
+BIMAP_WEIGHT = "orth_weight0"
+BIMAP_SIZE = 128
+FC_1, FC_2 = 2000, 128
+
+
+def build(images, layers, network, settings, classes):
+    """Build the network on images.
+
+    images: [B, size, size, 3] float32, as the network is to see them.
+    layers: a `Layers`.
+    network: `params.Network`; settings: `params.Spd`; classes: their number.
+
+    Returns the endpoints by name, in the order of the computation: `features` [B, P, 256], `covariance` [B, 256, 256]
+    (257 for gaussian pooling), `bimap`, `reeig`, `logeig` [B, 128, 128], `embeddings` [B, embedding_size], `logits`
+    and `probabilities` [B, classes]; in training, without the matrices that need not be formed, but with the
+    `eigenvalues` [B, 128] before ReEig.
+    """
+    endpoints = OrderedDict()
+    with tf.variable_scope(SCOPES[network.model_def]):
+        endpoints["features"] = features = _convolutions(images, layers)
+        pooled = _pool(features, layers, network, settings, endpoints)
+        hidden = layers.dropout(layers.fully_connected(pooled, FC_1, "fc_1"), "fc_1/dropout")
+        if network.model_def == "covpoolnet":
+            hidden = layers.dropout(layers.fully_connected(hidden, FC_2, "fc_2"), "fc_2/dropout")
+        embeddings = layers.fully_connected(hidden, network.embedding_size, "Bottleneck", relu=False)
+    endpoints["embeddings"] = embeddings
+    endpoints["logits"] = layers.logits(embeddings, classes)
+    endpoints["probabilities"] = tf.nn.softmax(endpoints["logits"])
+    return endpoints
+
+
+def _convolutions(images, layers):
+    """[B, 100, 100, 3] -> [B, 144, 256]: the features of the 12x12 positions."""
+    net = layers.max_pool(layers.convolution(images, 64, "Conv2d_1"))
+    net = layers.max_pool(layers.convolution(net, 96, "Conv2d_2"))
+    net = layers.convolution(net, 128, "Conv2d_3")
+    net = layers.max_pool(layers.convolution(net, 128, "Conv2d_4"))
+    net = layers.convolution(net, 256, "Conv2d_5")
+    net = layers.convolution(net, 256, "Conv2dfo_6")
+    return tf.reshape(net, [-1, int(net.shape[1]) * int(net.shape[2]), int(net.shape[3])])
+
+
+def _pool(features, layers, network, settings, endpoints):
+    """[B, P, 256] -> [B, n]: second order through the SPD layers, or the mean."""
+    if network.pooling == "average":
+        return tf.reduce_mean(features, axis=1)
+    channels = int(features.shape[-1]) + (1 if network.pooling == "gaussian" else 0)
+    with tf.variable_scope(POOLED):
+        weight = variable(BIMAP_WEIGHT, [channels, BIMAP_SIZE], _orthonormal_initializer(layers.seed))
+    if layers.training and network.pooling == "covariance":
+        mapped = spd.projected_covariance(features, weight, ridge=settings.ridge)
+    else:
+        pool = spd.gaussian_pool if network.pooling == "gaussian" else spd.covariance_pool
+        endpoints["covariance"] = pool(features, ridge=settings.ridge)
+        mapped = spd.bimap(endpoints["covariance"], weight)
+    endpoints["bimap"] = mapped
+    if settings.method == "iterative":
+        endpoints["logeig"] = spd.log_iterative(mapped)
+    elif layers.training:
+        endpoints["logeig"], endpoints["eigenvalues"] = spd.log_reeig_with_spectrum(
+            mapped, epsilon=settings.epsilon, maximum=settings.maximum
+        )
+    else:
+        endpoints["reeig"] = spd.reeig(mapped, epsilon=settings.epsilon, maximum=settings.maximum)
+        endpoints["logeig"] = spd.log_reeig(mapped, epsilon=settings.epsilon, maximum=settings.maximum)
+    return spd.vectorise(endpoints["logeig"], network.vectorise)
+
+
+def _orthonormal_initializer(seed):
+    def initialise(shape, dtype=tf.float32, partition_info=None):
+        rows, columns = (int(size) for size in shape)
+        rng = np.random.RandomState(seed_for(seed, BIMAP_WEIGHT))
+        return tf.constant(spd.random_orthonormal(rng, rows, columns), dtype)
+
+    return initialise

@@ -1,0 +1,59 @@
+"""Scores one split with a trained network and writes what the report and DVC read of it."""
+
+from pathlib import Path
+
+from covpool import artifacts, devices
+from covpool.training import metrics, pictures
+from covpool.training.score import open_model
+
+
+def evaluate(params, name, root):
+    """Evaluate the run `name` as `params.evaluate` says; writes `evaluation/<name>/`.
+
+    `predictions.csv` has a row a picture, `scores.json` all measures and what was scored, `metrics.json` the headline
+    in percent, `confusion.csv` the confusion matrix. Returns the content of scores.json.
+    """
+    root = Path(root)
+    target = root / artifacts.EVALUATION / name
+    wanted = params.evaluate
+    device = devices.open_device(name, params.device_options[name])
+    scorer, model = open_model(root / artifacts.MODELS / name, wanted.checkpoint, device)
+    classes = tuple(model["classes"])
+    if not (root / artifacts.FACES / (wanted.split + ".npy")).is_file():
+        raise artifacts.ArtifactError(
+            "evaluate.split is {!r}, and the data set has no such split in {}.".format(
+                wanted.split, root / artifacts.FACES
+            )
+        )
+    faces = pictures.load_faces(root / artifacts.FACES, wanted.split, classes)
+    with scorer:
+        found = scorer(faces.images, wanted.batch_size)
+    scores = metrics.scores(found["logits"], faces.labels, classes)
+    scores = dict(
+        {"split": wanted.split, "checkpoint": wanted.checkpoint,
+         "epoch": model["checkpoints"][wanted.checkpoint]["epoch"]}, **scores)  # fmt: skip
+    artifacts.write_csv(target / "predictions.csv", artifacts.predictions_columns(classes),
+                        _predictions(found["probabilities"], faces, classes))  # fmt: skip
+    columns = ("actual",) + classes
+    artifacts.write_csv(target / "confusion.csv", columns, [
+        dict(zip(columns, [actual] + counts)) for actual, counts in zip(classes, scores["confusion"])
+    ])  # fmt: skip
+    artifacts.write_json(target / "scores.json", scores)
+    artifacts.write_json(target / "metrics.json", {
+        "acc_pct": round(100 * scores["accuracy"], 2),
+        "mean_class_acc_pct": round(100 * scores["mean_class_accuracy"], 2),
+        "macro_f1_pct": round(100 * scores["macro_f1"], 2),
+    })  # fmt: skip
+    print("{}: {} of {} pictures of {} right ({:.1%}), by the {} checkpoint (epoch {})".format(
+        name, round(scores["accuracy"] * scores["images"]), scores["images"], wanted.split, scores["accuracy"],
+        wanted.checkpoint, scores["epoch"]))  # fmt: skip
+    return scores
+
+
+def _predictions(probabilities, faces, classes):
+    for source, label, row in zip(faces.sources, faces.labels, probabilities):
+        best = int(row.argmax())
+        # Seven digits are what a float32 has.
+        numbers = {"p_" + name: round(float(value), 7) for name, value in zip(classes, row)}
+        yield dict(numbers, source=source, actual=classes[label], predicted=classes[best],
+                   confidence=round(float(row[best]), 7))  # fmt: skip

@@ -1,0 +1,157 @@
+"""The training graph: one op that does a whole step, and beside it the network as it scores, with averaged weights."""
+
+import collections
+
+import tensorflow.compat.v1 as tf
+
+from covpool import networks, spd
+from covpool.networks import checkpoints
+from covpool.training import losses, pictures
+
+#: What a step tells, in the order in which it is fetched.
+STEP_VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy", "clipped", "condition", "waiting_seconds")
+
+Step = collections.namedtuple("Step", STEP_VALUES + ("norms",))
+
+
+class TrainingGraph:
+    """Everything that a run of training needs from TensorFlow, built once.
+
+    params: `params.Params`; faces: the training split; plan: a `Plan`; start, stop: the steps that the input pipeline
+    gives, see `pictures.batches`; class_weights: float32 [classes], or None.
+    """
+
+    def __init__(self, params, faces, plan, start, stop, class_weights=None):
+        self.params = params
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            tf.set_random_seed(params.train.seed)
+            self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
+            self.global_step = tf.get_variable(
+                "global_step", [], tf.int64, initializer=tf.zeros_initializer(), trainable=False, use_resource=True
+            )
+            images, labels, waiting = self._next_batch(faces, plan, start, stop)
+            self._build_step(images, labels, waiting, class_weights)
+            self._build_scoring()
+            self._build_ends()
+        self.graph.finalize()
+
+    def _next_batch(self, faces, plan, start, stop):
+        train = self.params.train
+        # The input pipeline is the host's work on every device.
+        with tf.device("/cpu:0"):
+            dataset = pictures.batches(
+                faces, plan, start, stop, self.params.normalise.size, train.nrof_preprocess_threads
+            )
+            iterator = tf.data.make_initializable_iterator(dataset)
+            self.start_input = iterator.initializer
+            before = tf.timestamp()
+            with tf.control_dependencies([before]):
+                images, labels = iterator.get_next()
+            with tf.control_dependencies([images]):
+                waiting = tf.timestamp() - before
+        return images, labels, waiting
+
+    def _build_step(self, images, labels, waiting, class_weights):
+        params = self.params
+        layers = networks.Layers(
+            training=True,
+            batch_norm_decay=params.network.batch_norm_decay,
+            keep_probability=params.train.keep_probability,
+            seed=params.train.seed,
+        )
+        classes = len(params.dataset.classes)
+        inputs = pictures.normalise(images, params.network.normalisation)
+        endpoints = networks.build(inputs, layers, params.network, params.spd, classes)
+        terms = losses.losses(endpoints, labels, layers.kernels, classes, params.train, class_weights)
+        self.variables = tf.trainable_variables()
+        self.bimap_weights = [each for each in self.variables if each.op.name.endswith(networks.BIMAP_WEIGHT)]
+
+        optimizer = make_optimizer(params.train, self.learning_rate)
+        gradients = optimizer.compute_gradients(terms.total, self.variables)
+        norms = tf.stack([tf.norm(gradient) for gradient, _ in gradients])
+        update = spd.apply_on_stiefel(optimizer, gradients, self.bimap_weights, self.global_step)
+        self._average = None
+        if params.train.moving_average_decay:
+            # Ramped up: min(decay, (1 + step) / (10 + step)). Otherwise a short run's average is its initial weights.
+            self._average = tf.train.ExponentialMovingAverage(params.train.moving_average_decay, self.global_step)
+            with tf.control_dependencies([update]):
+                update = self._average.apply(self.variables)
+        self.step = tf.group(update, *(layers.updates + terms.updates))
+        clipped = condition = tf.zeros([])
+        if "eigenvalues" in endpoints:
+            health = spd.spectrum_health(endpoints["eigenvalues"], params.spd.epsilon, params.spd.maximum)
+            clipped, condition = health.clipped_share, health.condition
+        self._step_values = Step(
+            terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, clipped, condition, waiting, norms
+        )
+        self.histograms = None
+        if params.train.log_histograms:
+            self.histograms = tf.summary.merge(
+                [tf.summary.histogram(each.op.name, each) for each in self.variables]
+            )
+
+    def _build_scoring(self):
+        """The network once more, on the same variables: averaged weights, moving statistics, nothing at random."""
+        params = self.params
+        self._inference = {}
+
+        def averaged(getter, name, *arguments, **options):
+            found = getter(name, *arguments, **options)
+            average = self._average.average(found) if self._average else None
+            value = found.read_value() if average is None else average.read_value()
+            if average is not None and name.endswith(networks.BIMAP_WEIGHT):
+                # The mean of orthonormal matrices is not one: back onto the manifold.
+                value = spd.retract(value)
+            self._inference[name] = value
+            return value
+
+        size = params.normalise.size
+        self.images = tf.placeholder(tf.uint8, [None, size, size, 3], "images")
+        with tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=averaged):
+            layers = networks.Layers(training=False, batch_norm_decay=params.network.batch_norm_decay)
+            inputs = pictures.normalise(self.images, params.network.normalisation)
+            endpoints = networks.build(inputs, layers, params.network, params.spd, len(params.dataset.classes))
+        self.logits = endpoints["logits"]
+
+    def _build_ends(self):
+        self.orthogonality = tf.zeros([])
+        if self.bimap_weights:
+            self.orthogonality = spd.orthogonality_error(self.bimap_weights[0].read_value())
+        self.save_inference = checkpoints.WriteOp(self._inference)
+        self.initialise = tf.global_variables_initializer()
+        with tf.device("/cpu:0"):
+            self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+        self.load = checkpoints.LoadOp(
+            [each for each in tf.global_variables() if each.op.name in self._inference]
+        )
+        # Averages of weights that were loaded start from those, not from the random ones.
+        self.restart_averages = tf.group(
+            *[tf.assign(self._average.average(each), each.read_value()) for each in self.variables]
+            if self._average else []
+        )  # fmt: skip
+
+    def run_step(self, session, learning_rate):
+        """Train one step; returns a `Step` of plain numbers (norms: float32 [variables])."""
+        _, values = session.run([self.step, self._step_values], {self.learning_rate: learning_rate})
+        return Step(*[float(value) for value in values[:-1]], values[-1])
+
+    def score(self, session, images, batch_size):
+        """Logits [n, classes] of pictures [n, size, size, 3] uint8, by the averaged weights."""
+        return pictures.in_batches(lambda batch: session.run(self.logits, {self.images: batch}), images, batch_size)
+
+
+def make_optimizer(train, learning_rate):
+    """One of the original's five optimisers, with the constants of the parameters."""
+    if train.optimizer == "ADAGRAD":
+        return tf.train.AdagradOptimizer(learning_rate, train.adagrad.initial_accumulator)
+    if train.optimizer == "ADADELTA":
+        return tf.train.AdadeltaOptimizer(learning_rate, train.adadelta.rho, train.adadelta.epsilon)
+    if train.optimizer == "ADAM":
+        return tf.train.AdamOptimizer(learning_rate, train.adam.beta1, train.adam.beta2, train.adam.epsilon)
+    if train.optimizer == "RMSPROP":
+        options = train.rmsprop
+        return tf.train.RMSPropOptimizer(learning_rate, options.decay, options.momentum, options.epsilon)
+    if train.optimizer == "MOM":
+        return tf.train.MomentumOptimizer(learning_rate, train.mom.momentum, use_nesterov=train.mom.nesterov)
+    raise ValueError("train.optimizer is {!r}".format(train.optimizer))

@@ -1,0 +1,66 @@
+"""Which pictures a step sees, and how each is shifted, turned and mirrored: numbers only, no TensorFlow.
+
+The pictures are shuffled as a whole, pass after pass; step k takes positions k * batch_size and on of that endless
+row, so a step's pictures depend on the seed and the step alone. So do their random numbers, which are keyed by seed,
+pass and picture. A run that is taken up again therefore sees what it would have seen. NumPy's `RandomState` is used
+because its streams are frozen: all versions of NumPy draw the same.
+"""
+
+import collections
+
+import numpy as np
+
+#: What a picture's augmentation is: turned by an angle (radians), shifted (pixels down, right), mirrored (0 or 1).
+Batch = collections.namedtuple("Batch", ["indices", "augmentation"])
+
+_ORDER, _AUGMENTATION = 0, 1
+
+
+class Plan:
+    """The steps of a training run.
+
+    count: pictures in the training split.
+    batch_size: pictures a step.
+    margin: the largest shift in pixels, 0 for none.
+    degrees: the largest turn, 0 for none.
+    flip: mirror half of the pictures.
+    seed: of all of it.
+    """
+
+    def __init__(self, count, batch_size, margin, degrees, flip, seed):
+        if count < 1:
+            raise ValueError("a plan needs at least one picture, given {}".format(count))
+        self.count = count
+        self.batch_size = batch_size
+        self.margin = margin
+        self.degrees = degrees
+        self.flip = flip
+        self.seed = seed
+        self._passes = collections.OrderedDict()
+
+    def step(self, number):
+        """The pictures of step `number` (from 0) and their augmentation: int32 [b], float32 [b, 4]."""
+        positions = number * self.batch_size + np.arange(self.batch_size)
+        indices = np.empty(self.batch_size, np.int32)
+        augmentation = np.empty((self.batch_size, 4), np.float32)
+        for turn in np.unique(positions // self.count):
+            here = positions // self.count == turn
+            order, table = self._pass(int(turn))
+            indices[here] = order[positions[here] % self.count]
+            augmentation[here] = table[indices[here]]
+        return Batch(indices, augmentation)
+
+    def _pass(self, number):
+        """One pass over the data: its order, and a row of augmentation for each picture."""
+        if number not in self._passes:
+            order = np.random.RandomState([self.seed, number, _ORDER]).permutation(self.count)
+            draw = np.random.RandomState([self.seed, number, _AUGMENTATION]).random_sample((self.count, 4))
+            table = np.empty((self.count, 4), np.float32)
+            table[:, 0] = np.deg2rad(self.degrees) * (2 * draw[:, 0] - 1)
+            table[:, 1:3] = np.floor(draw[:, 1:3] * (2 * self.margin + 1)) - self.margin
+            table[:, 3] = (draw[:, 3] < 0.5) & bool(self.flip)
+            self._passes[number] = (order.astype(np.int32), table)
+            # A step touches at most the passes that lie beside each other; the older ones are done with.
+            while len(self._passes) > 2 + self.batch_size // self.count:
+                self._passes.popitem(last=False)
+        return self._passes[number]

@@ -1,0 +1,54 @@
+"""What a person sees of a run: a bar with loss, accuracy, images a second and time left; a line an epoch in a log."""
+
+import sys
+
+from tqdm import tqdm
+
+
+class Progress:
+    """The display of one epoch, as a context."""
+
+    def __init__(self, train, epoch, done):
+        self.train = train
+        self.epoch = epoch
+        self.images = 0
+        self.seconds = 0.0
+        self.bar = tqdm(
+            total=train.epochs * train.epoch_size,
+            initial=epoch * train.epoch_size + done,
+            desc="epoch {}/{}".format(epoch + 1, train.epochs),
+            unit="step",
+            # In a log, redrawn lines are noise.
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def step(self, values, seconds):
+        self.images += self.train.batch_size
+        self.seconds += seconds
+        self.bar.set_postfix_str(
+            "loss {:.4f}, accuracy {:.3f}, {:.1f} images/s".format(
+                values.loss, values.accuracy, self.images / self.seconds
+            ),
+            refresh=False,
+        )
+        self.bar.update()
+
+    def end(self, row):
+        speed = "" if not self.seconds else ", {:.1f} images/s".format(self.images / self.seconds)
+        self.bar.write(
+            "epoch {:>3}/{}: loss {:.4f} (cross entropy {:.4f}), accuracy {:.3f}; val: cross entropy {:.4f}, "
+            "accuracy {:.3f}; learning rate {:g}{}".format(
+                row["epoch"], self.train.epochs, row["loss"], row["cross_entropy"], row["accuracy"],
+                row["val_cross_entropy"], row["val_accuracy"], row["learning_rate"], speed,
+            ),  # fmt: skip
+            file=sys.stdout,
+        )
+        sys.stdout.flush()

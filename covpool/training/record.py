@@ -1,0 +1,137 @@
+"""The record of a run: what it ran on, with what, how far, how well and how fast.
+
+The comparison of devices rests on these records, so each carries a hash of itself (`artifacts.seal`), and says nothing
+of a device that the run did not have. The key of a run's working state comes from the same facts.
+"""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from covpool import artifacts, devices
+from covpool.params import as_plain
+
+ROOMS = ("spd", "networks", "training", "devices")
+
+
+def facts(params, device, root):
+    """What is known before the first step."""
+    faces = Path(root) / artifacts.FACES
+    images = {
+        split: len(artifacts.read_csv(faces / (split + ".csv")))
+        for split in artifacts.SPLITS
+        if (faces / (split + ".csv")).is_file()
+    }
+    return {
+        "format": 1,
+        "name": device.name,
+        "kind": device.kind,
+        "device": device.record,
+        "tensorflow": devices.describe_tensorflow(),
+        "host": devices.describe_host(),
+        "parameters": {
+            "dataset": {"kind": params.dataset.kind, "classes": list(params.dataset.classes)},
+            "normalise": as_plain(params.normalise),
+            "network": as_plain(params.network),
+            "spd": as_plain(params.spd),
+            "train": as_plain(params.train),
+        },
+        "data": {
+            "hash": artifacts.faces_hash(faces), "kind": params.dataset.kind, "classes": list(params.dataset.classes),
+            "images": images,
+        },
+        "code": {**_revision(), "hash": _code_hash()},
+    }  # fmt: skip
+
+
+def key(facts):
+    """A hash of all that a run's result depends on."""
+    depends = {name: facts[name] for name in ("format", "name", "kind", "device", "tensorflow", "parameters", "data")}
+    return artifacts.content_hash(dict(depends, code=facts["code"]["hash"]))
+
+
+def run_record(facts, params, trainer):
+    """The sealed record of a finished run."""
+    last = trainer.history[-1]
+    seconds = step_seconds(trainer.times)
+    timed = _timed(trainer.times)
+    return artifacts.seal(dict(
+        facts,
+        progress={
+            "epochs": params.train.epochs, "epoch_size": params.train.epoch_size, "steps": trainer.step,
+            "batch_size": params.train.batch_size, "resumed": trainer.resumed,
+        },
+        loss={
+            "total": last["loss"], "cross_entropy": last["cross_entropy"], "l2": last["l2_loss"],
+            "center": last["center_loss"],
+        },
+        accuracy={
+            "train": last["accuracy"], "val": last["val_accuracy"], "best_val": trainer.best["val_accuracy"],
+            "best_epoch": trainer.best["epoch"],
+        },
+        speed={
+            "seconds_per_step": seconds,
+            "median": _rounded(np.median([row["seconds"] for row in timed])) if timed else None,
+            "p90": _rounded(np.percentile([row["seconds"] for row in timed], 90)) if timed else None,
+            "first_step": trainer.times[0]["seconds"],
+            "start_up": _rounded(trainer.start_up),
+            "waiting_share": _rounded(
+                sum(row["waiting_seconds"] for row in timed) / sum(row["seconds"] for row in timed)
+            ) if timed else None,
+            "images_per_second": _rounded(params.train.batch_size / seconds) if seconds else None,
+        },
+        memory={"peak_bytes": devices.peak_memory()},
+        energy={"joules": None},
+    ))  # fmt: skip
+
+
+def headline(record):
+    """The few numbers of a record that `dvc metrics show` prints; the names say the units."""
+    return {
+        "loss": record["loss"]["total"],
+        "cross_entropy": record["loss"]["cross_entropy"],
+        "best_val_acc_pct": round(100 * record["accuracy"]["best_val"], 2),
+        "step_s": record["speed"]["seconds_per_step"],
+        "images_per_s": record["speed"]["images_per_second"],
+        "peak_gib": round(record["memory"]["peak_bytes"] / 2**30, 2),
+    }
+
+
+def step_seconds(times):
+    """Seconds a step, as the seed counts: the mean over the last epoch, each step with its wait for data.
+
+    Steps that also prepared a graph are left out; None where there are no others.
+    """
+    timed = _timed(times)
+    return _rounded(np.mean([row["seconds"] for row in timed if row["epoch"] == timed[-1]["epoch"]])) if timed else None
+
+
+def _timed(times):
+    return [row for row in times if not row["warm_up"]]
+
+
+def _rounded(value):
+    return round(float(value), 6)
+
+
+def _code_hash():
+    package = Path(__file__).resolve().parent.parent
+    files = sorted(path for room in ROOMS for path in (package / room).glob("**/*.py")) + sorted(package.glob("*.py"))
+    return artifacts.content_hash([[str(path.relative_to(package)), artifacts.sha256_file(path)] for path in files])
+
+
+def _revision():
+    """Git's revision, and whether the code has changed since; nulls where git can't tell."""
+
+    def git(*arguments):
+        return subprocess.run(
+            ("git",) + arguments, cwd=str(Path(__file__).resolve().parent), stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        revision = git("rev-parse", "HEAD")
+        return {"revision": revision, "modified": bool(git("status", "--porcelain", "--", "..", "../../stages"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"revision": None, "modified": None}

@@ -1,0 +1,248 @@
+"""Sets up the project's environments; run by `make setup` with any Python from 3.8 on, standard library only.
+
+    python requirements/install.py [--build intel|stock|tf2] [--tests] [--only py|tf]
+
+Two virtual environments stand in the project's root: `.venv`, a current Python with DVC, and one with TensorFlow, to which
+the link `.venv-tf` points. An environment carries a stamp, written last, with the hash of what was installed: a second
+call finds it and does nothing, and a set-up that was cut short has none and is mended by the next call.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+REQUIREMENTS = Path(__file__).resolve().parent
+ROOT = REQUIREMENTS.parent
+
+CURRENT = ((3, 11), (3, 12))
+TF1 = ((3, 7),)
+#: build -> folder of the environment, requirements file, Python versions that can run it
+BUILDS = {
+    "intel": (".venv-tf115", "tf115", TF1),
+    "stock": (".venv-tf115-stock", "tf115-stock", TF1),
+    "tf2": (".venv-tf2", "tf2", CURRENT),
+}
+LINK = ".venv-tf"
+
+
+class SetupError(Exception):
+    """The set-up can't go on; the message says what to do."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Set up the project's environments.")
+    parser.add_argument("--build", default=os.environ.get("TF_BUILD") or None, help="intel, stock or tf2")
+    parser.add_argument("--tests", action="store_true", help="install what the tests need, too")
+    arguments = parser.parse_args()
+    try:
+        with lock():
+            set_up(arguments.build, arguments.tests)
+    except SetupError as error:
+        sys.exit("set-up: {}".format(error))
+    except KeyboardInterrupt:
+        sys.exit("set-up: interrupted; run it again to go on")
+
+
+@contextlib.contextmanager
+def lock():
+    """Two set-ups at once would install into the same folders: the second waits."""
+    with open(str(ROOT / ".venv.lock"), "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def set_up(build, tests):
+    jobs = [lambda: environment(".venv", "py", CURRENT, tests)]
+    ascend = os.environ.get("COVPOOL_TF_PYTHON")
+    if ascend:
+        say("TensorFlow: the interpreter in COVPOOL_TF_PYTHON, {}".format(ascend))
+    else:
+        build = choose_build(build)
+        folder, requirements, versions = BUILDS[build]
+        jobs.append(lambda: environment(folder, requirements, versions, tests))
+    in_parallel(jobs)
+    if not ascend:
+        point_link_at(folder)
+
+
+def choose_build(asked):
+    """The TensorFlow build: the one asked for, else the one set up before, else what suits this host."""
+    if asked:
+        if asked not in BUILDS:
+            raise SetupError("TF_BUILD is {!r}: wanted {}.".format(asked, ", ".join(BUILDS)))
+        build = asked
+    else:
+        build = next((name for name, row in BUILDS.items() if (ROOT / LINK).is_symlink()
+                      and os.readlink(str(ROOT / LINK)) == row[0]), None)  # fmt: skip
+        build = build or ("stock" if shutil.which("nvidia-smi") else "intel")
+    if build != "tf2" and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise SetupError(
+            "TensorFlow 1.15 is published for Linux on x86-64 only, and this is {} on {}.\n"
+            "Set COVPOOL_TF_PYTHON to a Python that has it (an Ascend host's), or take TensorFlow 2 in graph mode: "
+            "`make setup TF_BUILD=tf2`.".format(platform.system(), platform.machine())
+        )
+    return build
+
+
+def environment(folder, requirements, versions, tests):
+    """Make or mend one virtual environment, or find that there is nothing to do."""
+    place = ROOT / folder
+    files = [REQUIREMENTS / (requirements + ".txt")]
+    if tests:
+        files.append(REQUIREMENTS / (requirements + "-test.txt"))
+    stamp = place / "installed.txt"
+    done = stamp.read_text().split("\n") if stamp.is_file() and works(place) else []
+    wanted = {path.name + " " + hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files}
+    todo = [path for line, path in wanted.items() if line not in done]
+    if not todo:
+        return
+    if not works(place):
+        python = find_python(versions)
+        say("{}: making it with {}".format(folder, python))
+        if place.exists():
+            shutil.rmtree(str(place))
+        run([python, "-m", "venv", str(place)], "making {}".format(folder))
+    say("{}: installing {}".format(folder, " and ".join(path.name for path in todo)))
+    with contextlib.suppress(FileNotFoundError):
+        stamp.unlink()
+    # The files list all that is needed, down to the last package, so nothing is left to resolve. That also keeps out
+    # what a package asks for and we do not use (anny would bring PyTorch).
+    command = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps",
+               "--disable-pip-version-check", "--no-warn-script-location"]  # fmt: skip
+    for path in todo:
+        command += ["-r", str(path)]
+    run(command, "installing {} into {}".format(", ".join(path.name for path in todo), folder))
+    # Of a file that has changed since, the old line goes.
+    names = {path.name for path in files}
+    lines = sorted([line for line in done if line and line.split()[0] not in names] + list(wanted))
+    temporary = stamp.with_name("installed.txt.new")
+    temporary.write_text("\n".join(lines) + "\n")
+    os.replace(str(temporary), str(stamp))
+    say("{}: ready".format(folder))
+
+
+def works(place):
+    """Does the environment have a Python that runs and a pip?"""
+    python = place / "bin" / "python"
+    if not python.exists():
+        return False
+    check = [str(python), "-c", "import pip"]
+    return subprocess.run(check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def find_python(versions):
+    """An interpreter of one of the versions: this one, on the PATH, pyenv's, conda's, or one that uv installs."""
+    if sys.version_info[:2] in versions:
+        # Not sys.executable of an environment: it would go when that does.
+        return getattr(sys, "_base_executable", None) or sys.executable
+    for candidate in candidates(versions):
+        if is_version(candidate, versions):
+            return str(candidate)
+    newest = "{}.{}".format(*versions[-1])
+    uv = shutil.which("uv")
+    if uv:
+        say("no Python {} found: trying `uv python install {}`".format(newest, newest))
+        if subprocess.run([uv, "python", "install", newest]).returncode == 0:
+            found = subprocess.run([uv, "python", "find", newest], stdout=subprocess.PIPE, text=True)
+            if found.returncode == 0 and is_version(found.stdout.strip(), versions):
+                return found.stdout.strip()
+    names = " or ".join("{}.{}".format(*version) for version in versions)
+    way_out = ""
+    if versions == TF1:
+        way_out = (
+            "\nOr do without it: `make setup TF_BUILD=tf2` takes TensorFlow 2 in graph mode, which runs the same code "
+            "on a current Python."
+        )
+    raise SetupError(
+        "no Python {} found on the PATH, among pyenv's versions or conda's environments{}.\nInstall one: "
+        "`pyenv install {}`, `conda create -n py{} python={}` or `uv python install {}`; then run this again.{}".format(
+            names, ", and uv could not install it" if uv else "", newest, newest.replace(".", ""), newest, newest,
+            way_out)  # fmt: skip
+    )
+
+
+def candidates(versions):
+    for major, minor in versions:
+        name = "python{}.{}".format(major, minor)
+        for folder in os.environ.get("PATH", "").split(os.pathsep):
+            # A folder of pyenv's shims holds names of versions that are not active: their call only prints an error.
+            yield Path(folder) / name
+        pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+        pattern = re.compile(r"{}\.{}\.(\d+)\Z".format(major, minor))
+        found = [path for path in (pyenv / "versions").glob("*") if pattern.match(path.name)]
+        for path in sorted(found, key=lambda path: int(pattern.match(path.name).group(1)), reverse=True):
+            yield path / "bin" / name
+        for base in filter(None, (os.environ.get("CONDA_PREFIX"), *conda_environments())):
+            yield Path(base) / "bin" / name
+
+
+def conda_environments():
+    """The folders of conda's environments, from the list that conda keeps of them."""
+    listed = Path.home() / ".conda" / "environments.txt"
+    return listed.read_text().split("\n") if listed.is_file() else ()
+
+
+def is_version(python, versions):
+    if not os.access(str(python), os.X_OK):
+        return False
+    code = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
+    try:
+        found = subprocess.run(
+            [str(python), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+    except OSError:
+        return False
+    return found.returncode == 0 and tuple(map(int, found.stdout.split())) in versions
+
+
+def point_link_at(folder):
+    link = ROOT / LINK
+    if link.is_symlink() and os.readlink(str(link)) == folder:
+        return
+    temporary = ROOT / (LINK + ".new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    os.symlink(folder, str(temporary))
+    os.replace(str(temporary), str(link))
+
+
+def in_parallel(jobs):
+    """The environments have nothing in common, so they are made at once; the first error is the one that is told."""
+    errors = []
+
+    def guarded(job):
+        try:
+            job()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def run(command, what):
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    if subprocess.run(command, env=environment).returncode:
+        raise SetupError("{} failed (see above); run it again when that is mended.".format(what))
+
+
+def say(text):
+    print("set-up: " + text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Stage evaluate: scores a split with a trained network.
+
+    stages/tf stages/evaluate.py --device cpu
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from covpool import artifacts, params
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", required=True, help="a name from device_options in params.yaml")
+    name = parser.parse_args().device
+    settings = params.load_params()
+    from covpool import devices
+    from covpool.networks.checkpoints import CheckpointError
+    from covpool.training.evaluation import evaluate
+
+    try:
+        evaluate(settings, name, Path("."))
+    except (artifacts.ArtifactError, CheckpointError, devices.DeviceError) as error:
+        sys.exit("evaluate: {}".format(error))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except params.ParamsError as error:
+        sys.exit("evaluate: {}".format(error))

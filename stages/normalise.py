@@ -1,0 +1,33 @@
+"""Stage normalise: finds the face in every usable picture, turns it upright and cuts it out."""
+
+import os
+from pathlib import Path
+
+from covpool import artifacts
+from covpool.faces import DetectorMissing, NormaliseError, PictureError, normalise_dataset
+from covpool.stage import ProgressBar, stage
+
+if __name__ == "__main__":
+    # Experiments that DVC runs in a copy of the project share the detections that the project has.
+    project = Path(os.environ.get("DVC_ROOT", "."))
+    errors = (DetectorMissing, NormaliseError, PictureError, artifacts.ArtifactError)
+    with stage("normalise", *errors) as params, ProgressBar("normalise", "picture") as progress:
+        options = params.normalise
+        counts = normalise_dataset(
+            artifacts.VALIDATED / "manifest.csv",
+            artifacts.RAW,
+            artifacts.FACES,
+            artifacts.SHEETS,
+            classes=params.dataset.classes,
+            detector=options.detector,
+            size=options.size,
+            margin=options.margin,
+            min_score=options.min_score,
+            fallback=options.fallback,
+            cache=project / ".covpool" / "detections",
+            progress=progress,
+        )
+        artifacts.write_json(artifacts.NORMALISE_METRICS, counts)
+        for split, row in counts.items():
+            print("normalise: {split}: {found} faces found, {fallback} not (middle taken), {dropped} dropped".format(
+                split=split, **row["all"]))  # fmt: skip

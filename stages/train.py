@@ -1,0 +1,40 @@
+"""Stage train: trains the network on one of the runs in `devices`.
+
+    stages/tf stages/train.py --device cpu
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from covpool import artifacts, params
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", required=True, help="a name from device_options in params.yaml")
+    name = parser.parse_args().device
+    # TensorFlow takes seconds to load: wrong parameters are told before.
+    settings = params.load_params()
+    from covpool import devices
+    from covpool.networks.checkpoints import CheckpointError
+    from covpool.training.state import StateError
+    from covpool.training.trainer import Interrupted, NotFinite, Trainer
+
+    # Experiments that DVC runs in a copy of the project keep their working state where the project is.
+    project = Path(os.environ.get("DVC_ROOT", "."))
+    try:
+        Trainer(settings, name, Path("."), project / ".covpool" / "training", Path("tensorboard") / name).run()
+    except Interrupted as error:
+        print("train: {}".format(error), file=sys.stderr)
+        sys.exit(128 + error.signal)
+    except (artifacts.ArtifactError, CheckpointError, StateError, NotFinite, devices.DeviceError) as error:
+        sys.exit("train: {}".format(error))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except params.ParamsError as error:
+        sys.exit("train: {}".format(error))

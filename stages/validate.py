@@ -1,0 +1,19 @@
+"""Stage validate: decodes every picture of data/raw and lists which can be used, and why the others can't."""
+
+from covpool import artifacts
+from covpool.datasets import DatasetError, validate
+from covpool.stage import ProgressBar, stage
+
+if __name__ == "__main__":
+    with stage("validate", DatasetError, artifacts.ArtifactError) as params:
+        with ProgressBar("validate", "picture") as progress:
+            counts = validate(
+                artifacts.RAW,
+                artifacts.VALIDATED / "manifest.csv",
+                artifacts.VALIDATED / "metrics.json",
+                params.validate,
+                params.dataset.classes,
+                progress,
+            )
+        for split, row in counts.items():
+            print("validate: {}: {} pictures, {} of them bad".format(split, row["pictures"], row["bad"]))
