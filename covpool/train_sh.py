@@ -1,0 +1,171 @@
+"""The command line of the Ascend port of CovPoolFER (its `train.sh`), as an experiment of this pipeline.
+
+The flags and their defaults are the port's; each is checked, becomes a parameter, and `dvc exp run` does the rest:
+fetch, validate, normalise, train, evaluate, report. Two flags name folders for results, which are copied there at the
+end. What the port accepts without effect (augmentation, dropout, moving average) works here.
+"""
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from covpool import artifacts
+from covpool.params import ParamsError, load_params, read_schedule_file
+
+#: Shift in pixels for --random_crop: the port crops from pictures that are somewhat larger than the input.
+CROP_MARGIN = 6
+
+#: Parameters that the port has in its code, not as flags.
+FIXED = {
+    "dataset.kind": "sfew_100",
+    "normalise.detector": "none",
+    "network.pooling": "covariance",
+    "network.vectorise": "full",
+    "network.normalisation": "none",
+    "network.batch_norm_decay": 0.995,
+    "train.class_weights": "none",
+    "train.adam": "{beta1: 0.9, beta2: 0.999, epsilon: 0.1}",
+}
+
+
+def parser():
+    flags = argparse.ArgumentParser(
+        prog="train.sh",
+        description="Train as the Ascend port of CovPoolFER does; results land where `dvc repro` puts them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = flags.add_argument
+    add("--logs_base_dir", help="copy history, times, record and TensorBoard events to <this>/<device>")
+    add("--models_base_dir", help="copy the checkpoints to <this>/<device>")
+    add("--data_dir", required=True, help="SFEW_100's layout, Train|val/<class>/*; several, separated by colons")
+    add("--image_size", type=int, default=100, help="side of the network's input in pixels")
+    add("--model_def", default="models.covpoolnet2", help="models.covpoolnet or models.covpoolnet2")
+    add("--pretrained_model", default="", help="prefix of a checkpoint to start from")
+    add("--optimizer", default="ADAM", choices=("ADAGRAD", "ADADELTA", "ADAM", "RMSPROP", "MOM"))
+    add("--learning_rate", type=float, default=-1.0, help="negative: by the schedule file")
+    add("--learning_rate_schedule_file", help="`epoch: rate` lines; default: the port's own schedule")
+    add("--learning_rate_decay_epochs", type=int, default=100)
+    add("--learning_rate_decay_factor", type=float, default=1.0)
+    add("--moving_average_decay", type=float, default=0.9999)
+    add("--max_nrof_epochs", type=int, default=95)
+    add("--epoch_size", type=int, default=95, help="steps an epoch")
+    add("--batch_size", type=int, default=128)
+    add("--embedding_size", type=int, default=128)
+    add("--keep_probability", type=float, default=0.8, help="dropout: the share that is kept")
+    add("--weight_decay", type=float, default=5e-2)
+    add("--center_loss_factor", type=float, default=1e-2)
+    add("--center_loss_alfa", type=float, default=0.9)
+    add("--random_crop", action="store_true")
+    add("--random_flip", action="store_true")
+    add("--random_rotate", action="store_true")
+    add("--seed", type=int, default=666)
+    add("--nrof_preprocess_threads", type=int, default=4)
+    add("--log_histograms", action="store_true")
+    add("--gpu_memory_fraction", type=float, default=1.0)
+    add("--device", default=None, help="run on this entry of device_options; not a flag of the port")
+    add("--dry_run", action="store_true", help="print the dvc command and stop; not a flag of the port")
+    return flags
+
+
+def overrides(options, device, source):
+    """The flags as parameters of the pipeline, {key: value as `dvc exp run -S` takes it}."""
+    if options.learning_rate_schedule_file:
+        pairs = read_schedule_file(options.learning_rate_schedule_file)
+        schedule = "[{}]".format(",".join("[{},{!r}]".format(*pair) for pair in pairs))
+    else:
+        schedule = "model1"
+    changed = dict(FIXED)
+    changed.update({
+        "devices": "[{}]".format(device),
+        "dataset.source": source,
+        "normalise.size": options.image_size,
+        "normalise.margin": CROP_MARGIN if options.random_crop else 0,
+        "network.model_def": options.model_def.rsplit(".", 1)[-1],
+        "network.embedding_size": options.embedding_size,
+        "train.epochs": options.max_nrof_epochs,
+        "train.epoch_size": options.epoch_size,
+        "train.schedule": schedule,
+        "train.pretrained_model": _quoted(options.pretrained_model),
+    })  # fmt: skip
+    same_name = (
+        "optimizer", "learning_rate", "learning_rate_decay_epochs", "learning_rate_decay_factor",
+        "moving_average_decay", "batch_size", "keep_probability", "weight_decay", "center_loss_factor",
+        "center_loss_alfa", "random_crop", "random_flip", "random_rotate", "seed", "nrof_preprocess_threads",
+        "log_histograms",
+    )  # fmt: skip
+    changed.update({"train." + name: _plain(getattr(options, name)) for name in same_name})
+    if load_params().device_options[device].kind == "gpu":
+        changed["device_options.{}.gpu_memory_fraction".format(device)] = options.gpu_memory_fraction
+    return changed
+
+
+def _plain(value):
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _quoted(text):
+    return "'{}'".format(text)
+
+
+def one_source(data_dir):
+    """The folder of --data_dir; of several, one with links to the pictures of all."""
+    folders = [Path(part).absolute() for part in data_dir.split(":") if part]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing or not folders:
+        raise ParamsError("--data_dir: no folder {}: wanted SFEW_100's layout, Train|val/<class>/*".format(
+            ", ".join(missing) or repr(data_dir)))  # fmt: skip
+    if len(folders) == 1:
+        return str(folders[0])
+    name = hashlib.sha256(":".join(map(str, folders)).encode()).hexdigest()[:16]
+    merged = Path(".covpool/merged") / name
+    shutil.rmtree(merged, ignore_errors=True)
+    for number, folder in enumerate(folders):
+        for picture in sorted(path for path in folder.glob("*/*/*") if path.is_file()):
+            place = merged / picture.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # Sets that hold the same file name stay apart by their place in the list.
+            os.symlink(picture, place.with_name("{}_{}".format(number, place.name)))
+    return str(merged)
+
+
+def main(arguments=None):
+    options = parser().parse_args(arguments)
+    try:
+        params = load_params()
+        device = options.device or params.devices[0]
+        if device not in params.device_options:
+            raise ParamsError("--device {!r}: device_options has {}".format(device, ", ".join(params.device_options)))
+        changed = overrides(options, device, one_source(options.data_dir))
+    except (ParamsError, OSError) as error:
+        sys.exit("train.sh: {}".format(error))
+    command = ["exp", "run"]
+    for key, value in changed.items():
+        command += ["-S", "{}={}".format(key, value)]
+    print("dvc " + shlex.join(command), flush=True)
+    if options.dry_run:
+        return
+    code = subprocess.run([sys.executable, "-m", "dvc", *command]).returncode
+    if code:
+        sys.exit(code)
+    _copy_results(options, device)
+
+
+def _copy_results(options, device):
+    wanted = (
+        (options.models_base_dir, [artifacts.MODELS / device]),
+        (options.logs_base_dir, [artifacts.RUNS / device, artifacts.EVALUATION / device, Path("tensorboard") / device]),
+    )
+    for target, folders in wanted:
+        for folder in folders if target else ():
+            if folder.is_dir():
+                shutil.copytree(folder, Path(target) / device, dirs_exist_ok=True)
+                print("{} -> {}".format(folder, Path(target) / device))
+
+
+if __name__ == "__main__":
+    main()

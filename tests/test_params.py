@@ -1,0 +1,141 @@
+"""params.yaml's schema: what is refused is named, what is allowed is typed, and YAML is read as DVC reads it."""
+
+import copy
+import shutil
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covpool import params as p
+
+GOOD = p.read_yaml("params.yaml")
+
+
+def changed(key, value):
+    content = copy.deepcopy(GOOD)
+    *path, last = key.split(".")
+    place = content
+    for name in path:
+        place = place[name]
+    place[last] = value
+    return content
+
+
+def refused(content):
+    with pytest.raises(p.ParamsError) as caught:
+        p.parse_params(content)
+    return str(caught.value)
+
+
+def test_the_shipped_file_is_valid_and_every_key_is_explained():
+    assert p.load_params().train.batch_size == 32
+    lines = [line for line in open("params.yaml") if line.strip() and not line.lstrip().startswith("#")]
+    for line in lines:
+        key = line.split(":")[0].strip()
+        # A section is explained above it, and so are `devices` and the optimisers after the first one.
+        section = line.rstrip().endswith(":") or key == "devices"
+        assert "#" in line or section or key in {"kind", "adadelta", "adagrad", "rmsprop", "mom"}, line
+
+
+@pytest.mark.parametrize(
+    "key, value, wanted",
+    [
+        ("train.batch_size", "many", "train.batch_size: wanted a whole number from 2, given 'many'"),
+        ("train.batch_size", 1, "train.batch_size: wanted"),
+        ("train.batch_size", True, "train.batch_size: wanted"),
+        ("train.optimizer", "adam", "wanted one of ADAGRAD, ADADELTA, ADAM, RMSPROP, MOM, given 'adam'"),
+        ("train.keep_probability", 0, "train.keep_probability: wanted a number above 0 to 1, given 0"),
+        ("train.moving_average_decay", 1.0, "from 0 and below 1, given 1.0"),
+        ("train.weight_decay", float("nan"), "train.weight_decay: wanted"),
+        ("train.random_flip", 1, "train.random_flip: wanted true or false, given 1"),
+        ("train.schedule", [[1, 0.1]], "train.schedule: wanted a list of [first epoch, rate] pairs"),
+        ("train.schedule", [[0, 0.1], [0, 0.2]], "train.schedule"),
+        ("train.schedule", "model3", "one of model1, model2"),
+        ("train.adam", {"beta1": 0.9, "beta2": 0.999}, "train.adam.epsilon: is missing"),
+        ("dataset.classes", ["a"], "dataset.classes: wanted a list of 2 or more different class names"),
+        ("dataset.classes", ["a", "A"], "dataset.classes: wanted a list of 2 or more different class names"),
+        ("dataset.classes", ["a", "../b"], "dataset.classes"),
+        ("devices", [], "devices: wanted a list of 1 or more"),
+        ("devices", ["tpu"], "devices: 'tpu' has no entry in device_options; there are cpu, gpu"),
+        ("device_options.cpu.kind", "tpu", "device_options.cpu.kind: wanted one of cpu, gpu"),
+        ("spd.maximum", 1e-9, "spd.maximum: wanted"),
+        ("evaluate.split", "test", "no test split"),
+        ("network", None, "network: wanted keys model_def"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(key, value, wanted):
+    assert wanted in refused(changed(key, value))
+
+
+def test_a_mistyped_key_gets_a_suggestion_and_the_right_one_is_missed():
+    content = changed("train.epoch", 3)
+    del content["train"]["epochs"]
+    message = refused(content)
+    assert "train.epoch: no such key; did you mean train.epoch_size?" in message or "train.epochs?" in message
+    assert "train.epochs: is missing" in message
+
+
+def test_all_wrong_things_are_told_at_once():
+    content = changed("train.batch_size", 0)
+    content["spd"]["ridge"] = "x"
+    assert "2 things are wrong" in refused(content)
+
+
+def test_scalars_mean_what_they_mean_to_dvc(tmp_path):
+    from ruamel.yaml import YAML
+
+    text = "a: 1e-4\nb: no\nc: off\nd: 1.0e+4\ne: true\nf: 010\ng: ''\nh: .5\ni: ~\nj: -3\nk: 1_000\nl: 12:30\nm: 5e-2\n"
+    (tmp_path / "x.yaml").write_text(text)
+    ours, dvcs = p.read_yaml(tmp_path / "x.yaml"), YAML(typ="safe", pure=True).load(text)
+    assert ours == dvcs
+    assert {key: type(value) for key, value in ours.items()} == {key: type(value) for key, value in dvcs.items()}
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_any_float_that_yaml_writes_is_read_back(number):
+    text = yaml.safe_dump({"x": number})
+    assert yaml.load(text, Loader=p._Loader)["x"] == number
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.integers(), lambda each:
+       st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=8), each, max_size=3), max_leaves=8))  # fmt: skip
+def test_any_content_is_refused_with_a_message_never_a_crash(content):
+    with pytest.raises(p.ParamsError):
+        p.parse_params(content)
+    for section in ("train", "devices", "device_options", "dataset"):
+        with pytest.raises(p.ParamsError):
+            p.parse_params(dict(GOOD, **{section: content}))
+
+
+def test_the_originals_schedule_files(tmp_path):
+    (tmp_path / "rate.txt").write_text("# epoch: rate\n0: 0.005\n80: 0.002  # later\n\n150:0.001\n250: 0.0005\n"
+                                       "350: 0.0001\n1000: 0.00001\n")  # fmt: skip
+    assert p.read_schedule_file(tmp_path / "rate.txt") == p.NAMED_SCHEDULES["model1"]
+    (tmp_path / "rate.txt").write_text("0: 0.1\nnonsense\n")
+    with pytest.raises(p.ParamsError, match="rate.txt:2: wanted `epoch: rate`, given 'nonsense'"):
+        p.read_schedule_file(tmp_path / "rate.txt")
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(p.ParamsError, match="missing.yaml is missing"):
+        p.load_params(tmp_path / "missing.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(p.ParamsError, match="is no YAML"):
+        p.load_params(tmp_path / "broken.yaml")
+
+
+def test_a_section_is_rebuilt_from_a_record():
+    network = p.load_params().network
+    assert p.build_section("network", p.as_plain(network), "model.json") == network
+    with pytest.raises(p.ParamsError, match="model.json: 1 thing is wrong\n  network.pooling: wanted one of"):
+        p.build_section("network", dict(p.as_plain(network), pooling="max"), "model.json")
+
+
+def test_the_check_stage_writes_nothing_on_an_error(tmp_path, run_stage):
+    shutil.copy("params.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text((tmp_path / "params.yaml").read_text().replace("epochs:", "epoch:", 1))
+    done = run_stage("check", tmp_path)
+    assert done.returncode == 1 and "train.epoch: no such key" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
