@@ -275,12 +275,16 @@ class Report:
 @dataclass(frozen=True)
 class CpuOptions:
     kind: str = _choice("cpu")
+    build: str = _choice("default", "intel", "stock", "tf2")
+    python: str = _text()
     threads: int = _whole(0, 4096)
 
 
 @dataclass(frozen=True)
 class GpuOptions:
     kind: str = _choice("gpu")
+    build: str = _choice("default", "intel", "stock", "tf2")
+    python: str = _text()
     visible_device: int = _whole(0, 1024)
     gpu_memory_fraction: float = _number(0, 1, above=True)
 

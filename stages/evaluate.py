@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from covpool import artifacts, params
+from covpool import artifacts, interpreter, params
 
 
 def main():
@@ -15,6 +15,9 @@ def main():
     parser.add_argument("--device", required=True, help="a name from device_options in params.yaml")
     name = parser.parse_args().device
     settings = params.load_params()
+    if name not in settings.device_options:
+        raise params.ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(settings.device_options)))
+    interpreter.hand_on(settings.device_options[name])
     from covpool import devices
     from covpool.networks.checkpoints import CheckpointError
     from covpool.training.evaluation import evaluate

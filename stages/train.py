@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from covpool import artifacts, params
+from covpool import artifacts, interpreter, params
 
 
 def main():
@@ -17,6 +17,9 @@ def main():
     name = parser.parse_args().device
     # TensorFlow takes seconds to load: wrong parameters are told before.
     settings = params.load_params()
+    if name not in settings.device_options:
+        raise params.ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(settings.device_options)))
+    interpreter.hand_on(settings.device_options[name])
     from covpool import devices
     from covpool.networks.checkpoints import CheckpointError
     from covpool.training.state import StateError

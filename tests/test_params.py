@@ -36,7 +36,7 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
         key = line.split(":")[0].strip()
         # A section is explained above it, and so are `devices` and the optimisers after the first one.
         section = line.rstrip().endswith(":") or key == "devices"
-        assert "#" in line or section or key in {"kind", "adadelta", "adagrad", "rmsprop", "mom"}, line
+        assert "#" in line or section or key in {"kind", "build", "python", "adadelta", "adagrad", "rmsprop", "mom"}, line
 
 
 @pytest.mark.parametrize(

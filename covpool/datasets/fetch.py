@@ -52,9 +52,9 @@ def _rendered(settings, target, progress):
         image_size=options.image_size, seed=options.seed, progress=progress,
     )  # fmt: skip
     return [
-        {"path": picture.path, "split": picture.split, "class": picture.expression, "subject": picture.identity,
+        {"path": picture.path, "split": picture.split, "class": picture.label, "subject": picture.identity,
          "source": "rendered"}
-        for picture in pictures if picture.expression in settings.classes
+        for picture in pictures if picture.label in settings.classes
     ]  # fmt: skip
 
 
@@ -89,7 +89,9 @@ def list_pictures(source, class_names, kind):
     layout = "Train|val/<class>/*.png" if kind == "sfew_100" else "train|val[|test]/<class>/*"
     if not source.is_dir():
         raise DatasetError(
-            "dataset.source is {}, which is no folder: wanted one laid out as {}.{}".format(source, layout, LICENCE[kind])
+            "dataset.source is {}, which is no folder: wanted one laid out as {}.{}".format(
+                source, layout, LICENCE[kind]
+            )
         )
     found = []
     for split_folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):

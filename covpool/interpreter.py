@@ -1,0 +1,27 @@
+"""Runs a stage again under the TensorFlow that its run asks for (`build` or `python` in device_options), if another runs it.
+
+`stages/tf` starts the default TensorFlow, which can read the parameters; those may name another one for a run, so that
+two builds can be trained and compared side by side. The process is replaced, so signals and exit codes still arrive.
+"""
+
+import os
+import sys
+
+#: Set for the process that takes over, so that it can't be handed on again.
+HANDED_ON = "COVPOOL_HANDED_ON"
+
+
+def hand_on(options):
+    """Go on in the interpreter that `options` (an entry of device_options) name; returns where this is it."""
+    wanted = options.python or options.build
+    if wanted in ("", "default") or os.environ.get(HANDED_ON) == wanted:
+        return
+    environment = dict(os.environ, **{HANDED_ON: wanted})
+    environment.pop("COVPOOL_TF_PYTHON", None)
+    if options.python:
+        environment["COVPOOL_TF_PYTHON"] = options.python
+    else:
+        environment["TF_BUILD"] = options.build
+    launcher = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "stages", "tf")
+    sys.stdout.flush()
+    os.execve(launcher, [launcher] + sys.argv, environment)

@@ -1,0 +1,58 @@
+"""Writes `reports/`: the comparison for people and for programs, what DVC plots from, and the page."""
+
+from pathlib import Path
+
+from covpool import artifacts
+from covpool.reporting import charts, page, tables
+from covpool.reporting.comparison import compare
+from covpool.reporting.runs import read_run
+
+CURVES_COLUMNS = (
+    "device", "epoch", "loss", "cross_entropy", "val_cross_entropy", "accuracy", "val_accuracy", "learning_rate",
+)  # fmt: skip
+STEP_TIMES_COLUMNS = (
+    "device", "steps", "mean", "last_epoch_mean", "min", *(f"p{rank:02d}" for rank in charts.QUANTILES), "max",
+)  # fmt: skip
+
+
+def build_report(root, *, devices, loss_tolerance):
+    """Write the report on the runs named in `devices` into `<root>/reports/`.
+
+    Reads `runs/<name>/`, `evaluation/<name>/` and `data/` below `root` (a path); a run that is missing or that can't
+    be believed leaves a report without it that says so. `loss_tolerance` is the share of the reference's loss by which
+    another run's may differ (0.1: 10 %).
+
+    Writes `index.html` (one file), `comparison.json`, `.csv` and `.md`, `metrics.json`, `curves.csv` and
+    `step_times.csv`; equal inputs give equal bytes. Returns the content of `comparison.json`.
+    Raises ValueError for arguments that make no report, ArtifactError where the data set's tables can't be read.
+    """
+    root, devices = Path(root), list(devices)
+    if not devices or len(set(devices)) < len(devices):
+        raise ValueError(f"devices is {devices}: name each run to report on once, at least one.")
+    if not 0 <= loss_tolerance < float("inf"):
+        raise ValueError(f"loss_tolerance is {loss_tolerance}: wanted a share of the loss, 0 or more (0.1 is 10 %).")
+    runs = [read_run(root, name) for name in devices]
+    comparison = compare(runs, loss_tolerance)
+    html = page.render(root, runs, comparison)
+
+    target = root / artifacts.REPORTS
+    artifacts.write_json(target / "comparison.json", comparison)
+    artifacts.write_json(target / "metrics.json", tables.headline_metrics(comparison))
+    artifacts.write_csv(target / "comparison.csv", tables.CSV_COLUMNS, tables.csv_rows(comparison))
+    artifacts.write_csv(target / "curves.csv", CURVES_COLUMNS, _curve_rows(runs))
+    artifacts.write_csv(target / "step_times.csv", STEP_TIMES_COLUMNS, _step_time_rows(runs))
+    for name, text in (("comparison.md", tables.markdown(comparison)), ("index.html", html)):
+        with artifacts.atomic_file(target / name) as stream:
+            stream.write(text)
+    return comparison
+
+
+def _curve_rows(runs):
+    for run in runs:
+        for row in run.history:
+            values = {key: row[key] for key in CURVES_COLUMNS[2:]}
+            yield {"device": run.label, "epoch": int(row["epoch"]), **values}
+
+
+def _step_time_rows(runs):
+    return [{"device": run.label, **charts.step_quantiles(run)} for run in runs if len(run.times.get("seconds", ()))]

@@ -1,0 +1,323 @@
+"""The comparison: its numbers worked out again from the artifacts, its verdicts, and what it refuses to compare."""
+
+import csv
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covpool import artifacts
+from covpool.reporting import build_report, comparison, page
+from covpool.reporting.runs import read_run
+
+POSITIVE = st.floats(1e-6, 1e6)
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    """The page takes most of the time, and has tests of its own."""
+    monkeypatch.setattr(page, "render", lambda *_: "")
+
+
+def report(project, devices, tolerance=0.1):
+    content = build_report(project.root, devices=devices, loss_tolerance=tolerance)
+    written = json.loads((project.root / "reports" / "comparison.json").read_text(encoding="utf-8"))
+    assert written == content
+    return {entry["name"]: entry for entry in content["runs"]}, content
+
+
+def compared(project, devices, tolerance=0.1):
+    content = comparison.compare([read_run(project.root, name) for name in devices], tolerance)
+    return {entry["name"]: entry for entry in content["runs"]}
+
+
+def table(project, name):
+    with open(project.root / name, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_figures_are_those_of_history_times_and_predictions(project):
+    project.add_run("cpu")
+    entry = report(project, ["cpu"])[0]["cpu"]
+    last = table(project, "runs/cpu/history.csv")[-1]
+    seconds = [float(row["seconds"]) for row in table(project, "runs/cpu/times.csv") if row["epoch"] == last["epoch"]]
+    predictions = table(project, "evaluation/cpu/predictions.csv")
+    hits = sum(row["actual"] == row["predicted"] for row in predictions)
+    figures = entry["figures"]
+    assert figures["loss"] == float(last["loss"])
+    assert figures["cross_entropy"] == float(last["cross_entropy"])
+    assert figures["seconds_per_step"] == pytest.approx(sum(seconds) / len(seconds))
+    assert figures["images_per_second"] == pytest.approx(32 * len(seconds) / sum(seconds))
+    assert figures["accuracy"] == pytest.approx(hits / len(predictions))
+
+
+def test_ratios_are_against_the_gpu_wherever_it_stands(project):
+    records = {name: project.add_run(name) for name in ("npu", "cpu", "gpu")}
+    entries, content = report(project, ["npu", "cpu", "gpu"])
+    assert content["reference"] == "gpu"
+    assert entries["gpu"]["comparable"] is None and entries["gpu"]["verdict"] is None
+    for name in ("npu", "cpu"):
+        against = entries[name]["against_reference"]
+        loss, step = (
+            [records[run][section][key] for run in (name, "gpu")]
+            for section, key in (("loss", "total"), ("speed", "seconds_per_step"))
+        )
+        assert against["loss_difference"] == pytest.approx(loss[0] / loss[1] - 1)
+        assert against["step_ratio"] == pytest.approx(step[0] / step[1])
+        assert against["energy_ratio"] is None  # only the GPU told its energy
+
+
+def test_verdict_follows_the_tolerance(project):
+    project.add_run("npu", loss=1.19)
+    project.add_run("gpu", loss=1.25)
+    assert compared(project, ["npu", "gpu"], 0.05)["npu"]["verdict"]["result"] == "pass"  # 4.8 % lower
+    strict = compared(project, ["npu", "gpu"], 0.04)["npu"]["verdict"]
+    assert strict["result"] == "fail"
+    assert strict["text"].startswith("NPU loss is within 4 % of GPU: fail (1.1900 against 1.2500, \N{MINUS SIGN}4.80 %")
+
+
+def test_a_diverged_run_gets_no_verdict(project):
+    project.add_run("npu", change=lambda record: record["loss"].update(total=None))
+    project.add_run("gpu")
+    verdict = compared(project, ["npu", "gpu"])["npu"]["verdict"]
+    assert verdict["result"] == "undecided" and "NPU ended with no finite loss" in verdict["text"]
+
+
+@given(value=POSITIVE, reference=POSITIVE, tolerance=st.floats(0, 2))
+def test_within_is_the_distance_in_shares_of_the_reference(value, reference, tolerance):
+    share = abs(value - reference) / reference
+    if abs(share - tolerance) > 1e-9 * (1 + share):
+        assert comparison.within(value, reference, tolerance) == (share < tolerance)
+
+
+@given(reference=POSITIVE, tolerance=st.floats(0, 0.99))
+def test_the_ends_of_the_tolerance_pass(reference, tolerance):
+    for side in (1, -1):
+        assert comparison.within(reference + side * tolerance * reference, reference, tolerance)
+
+
+@given(value=POSITIVE, reference=POSITIVE, scale=st.floats(1e-3, 1e3))
+def test_differences_and_ratios_do_not_depend_on_the_unit(value, reference, scale):
+    for figure in (comparison.ratio, comparison.relative_difference):
+        first, second = figure(value, reference), figure(value * scale, reference * scale)
+        assert first == pytest.approx(second, rel=1e-9, abs=1e-9)
+    assert comparison.ratio(value, reference) - 1 == pytest.approx(
+        comparison.relative_difference(value, reference), rel=1e-9, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("pair", [(None, 1.0), (1.0, None), (1.0, 0.0), (1e308, 1e-300)])
+def test_no_ratio_is_better_than_a_wrong_one(pair):
+    assert comparison.ratio(*pair) is None
+    assert comparison.relative_difference(*pair) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda record: record["data"].update(hash="0" * 64), "other data: hash 000000000000 here"),
+        (lambda record: record["progress"].update(steps=119), "steps: 119 here, 120 at GPU"),
+        (lambda record: record["progress"].update(batch_size=64), "batch size: 64 here, 32 at GPU"),
+        (lambda record: record["parameters"]["train"]["adam"].update(epsilon=0.1), "train.adam.epsilon: 0.1 here"),
+        (
+            lambda record: record["parameters"]["train"].pop("random_flip"),
+            "train.random_flip: nothing here, True at GPU",
+        ),
+    ],
+)
+def test_other_work_is_listed_but_not_compared(project, change, reason):
+    project.add_run("npu", change=change)
+    project.add_run("gpu")
+    entry = report(project, ["npu", "gpu"])[0]["npu"]
+    assert entry["comparable"] is False
+    assert entry["against_reference"] is None and entry["verdict"] is None
+    assert any(reason in found for found in entry["differences"]), entry["differences"]
+    assert entry["figures"]["loss"] == pytest.approx(1.19)
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    assert not [name for name in metrics if name.startswith("npu_gpu")]
+    assert reason in (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+
+
+def test_other_code_is_remarked_upon(project):
+    project.add_run("npu", change=lambda record: record["code"].update(hash="6" * 64))
+    project.add_run("gpu", change=lambda record: record["tensorflow"].update(build="stock"))
+    entry = compared(project, ["npu", "gpu"])["npu"]
+    assert entry["comparable"] is True
+    assert entry["remarks"] == [
+        "TensorFlow build intel-tensorflow here, stock at GPU",
+        "its code is not that of GPU (the hashes of the code differ)",
+    ]
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reason"),
+    [
+        ("runs/npu/run.json", '"total": 1.19', '"total": 0.19', "edited after the training wrote it"),
+        ("runs/npu/run.json", '"kind": "npu"', '"kind": "gpu"', "edited after the training wrote it"),
+        ("runs/npu/run.json", '"content_hash"', '"hash"', "no content hash"),
+        ("runs/npu/history.csv", ",1.19,1.19,", ",0.19,1.19,", "disagree about the loss"),
+        ("runs/npu/run.json", "{", "", "is no JSON"),
+    ],
+)
+def test_an_edited_record_is_refused(project, file, old, new, reason):
+    project.add_run("npu")
+    project.add_run("gpu")
+    edit(project.root / file, old, new)
+    entry = report(project, ["npu", "gpu"])[0]["npu"]
+    assert entry["status"] == "refused" and reason in entry["reason"]
+    assert "figures" not in entry
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert reason in text and "1.19" not in text and "0.19" not in text
+    assert {row["device"] for row in table(project, "reports/curves.csv")} == {"gpu"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda record: record.update(name="gpu"), "record of the run 'gpu', not of 'npu'"),
+        (lambda record: record.update(kind="tpu"), "kind 'tpu'"),
+        (lambda record: record.update(format=2), "format 2"),
+        (lambda record: record.pop("speed"), "lacks speed"),
+        (lambda record: record["progress"].pop("steps"), "lacks progress.steps"),
+        (lambda record: record["loss"].update(total="low"), "no number at loss.total"),
+    ],
+)
+def test_a_record_that_is_not_this_run_s_is_refused(project, change, reason):
+    project.add_run("npu", change=change)
+    run = read_run(project.root, "npu")
+    assert not run.usable and reason in run.reason
+
+
+def test_scores_that_the_confusion_table_does_not_bear_out_are_refused(project):
+    project.add_run("cpu")
+    scores = project.root / "evaluation/cpu/scores.json"
+    content = json.loads(scores.read_text())
+    scores.write_text(json.dumps({**content, "accuracy": 0.99}))
+    run = read_run(project.root, "cpu")
+    assert run.usable and run.evaluation is None
+    assert any("scores.json says accuracy 0.99" in note for note in run.notes)
+    assert report(project, ["cpu"])[0]["cpu"]["figures"]["accuracy"] is None
+
+
+def test_a_missing_run_leaves_a_table_without_it(project):
+    project.add_run("npu")
+    entries, content = report(project, ["npu", "gpu"])
+    assert entries["gpu"] == {
+        "name": "gpu", "label": "gpu", "title": "gpu", "status": "missing",
+        "reason": "runs/gpu/run.json does not exist",
+    }  # fmt: skip
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert "Run gpu is missing" in text
+    assert "| covpoolnet2 | 12 | 1.1900 | \N{EN DASH} |" in text
+    assert content["reference"] == "npu"
+
+
+def test_runs_that_are_not_named_are_not_read(project):
+    project.add_run("cpu")
+    project.add_run("gpu")
+    assert set(report(project, ["cpu"])[0]) == {"cpu"}
+    assert "H100" not in (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+
+
+def test_the_published_tables_keep_the_port_s_form(project):
+    for name in ("npu", "gpu"):
+        project.add_run(name)
+    report(project, ["npu", "gpu"])
+    lines = (project.root / "reports/comparison.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| Model | Epochs | NPU loss | GPU loss |")
+    assert lines[start + 2] == "| CovPoolFER (published) | 95 | 0.6406 | 0.7004 |"
+    assert lines[start + 3] == "| covpoolnet2 | 12 | 1.1900 | 1.2500 |"
+    start = lines.index("| Model | Epochs | NPU Seconds per Step | GPU Seconds per Step |")
+    assert lines[start + 2] == "| CovPoolFER (published) | 95 | 2.902 | 3.220 |"
+    assert "mean of the loss over the last epoch" in "\n".join(lines)
+
+
+def test_a_cpu_never_passes_for_an_npu(project):
+    """A label is only a label: what it ran on is the kind in the record."""
+    project.add_run("npu", "cpu")
+    project.add_run("gpu")
+    entry = report(project, ["npu", "gpu"])[0]["npu"]
+    assert entry["title"] == "CPU (npu)" and entry["kind"] == "cpu"
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    assert set(metrics) == {"npu (cpu)", "gpu", "cpu_gpu_loss_diff_pct", "cpu_gpu_step_ratio"}
+    assert {row["device"] for row in table(project, "reports/curves.csv")} == {"npu (cpu)", "gpu"}
+    line = next(row for row in table(project, "reports/comparison.csv") if row["name"] == "npu")
+    assert line["kind"] == "cpu"
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert "| covpoolnet2 | 12 | \N{EN DASH} | 1.2500 | 1.1900 |" in text  # its loss stands under CPU
+
+
+def test_two_runs_of_a_kind_have_a_column_each(project):
+    project.add_run("gpu")
+    project.add_run("gpu_tf2", "gpu", loss=1.27)
+    report(project, ["gpu", "gpu_tf2"])
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert "| Model | Epochs | NPU loss | GPU loss | GPU (gpu_tf2) loss |" in text
+    assert "| covpoolnet2 | 12 | \N{EN DASH} | 1.2500 | 1.2700 |" in text
+
+
+def test_published_figures_differ_by_name(project):
+    project.add_run("cpu")
+    entry = compared(project, ["cpu"])["cpu"]
+    assert [item["what"] for item in entry["differs_from_published"]] == [
+        "data", "batch size", "epochs", "steps an epoch", "weight decay", "center loss factor", "device",
+    ]  # fmt: skip
+
+
+def test_published_conditions_met_are_not_called_different(project):
+    def published(record):
+        record["data"]["kind"] = "sfew_100"
+        record["progress"].update(epochs=95, epoch_size=95, steps=9025, batch_size=128)
+        record["parameters"]["train"].update(epochs=95, weight_decay=0.05, center_loss_factor=0.01)
+
+    project.add_run("npu", change=published)
+    entry = compared(project, ["npu"])["npu"]
+    assert [item["what"] for item in entry["differs_from_published"]] == ["data"]
+    assert "nothing shows that these are the same pictures" in entry["differs_from_published"][0]["here"]
+
+
+def test_headline_metrics_carry_their_unit(project):
+    records = {name: project.add_run(name) for name in ("npu", "gpu")}
+    report(project, ["npu", "gpu"])
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    gpu, record = metrics["gpu"], records["gpu"]
+    assert gpu["step_s"] == pytest.approx(record["speed"]["seconds_per_step"], rel=1e-5)
+    assert gpu["peak_gib"] == pytest.approx(record["memory"]["peak_bytes"] / 2**30, rel=1e-5)
+    assert gpu["energy_kj"] == pytest.approx(18.4)
+    assert metrics["npu_gpu_loss_diff_pct"] == pytest.approx(100 * (1.19 / 1.25 - 1), rel=1e-5)
+    assert "energy_kj" not in metrics["npu"]
+
+
+def test_a_device_loop_counts_once_for_each_of_its_steps(project):
+    project.add_run("npu")
+    rows = [
+        {"epoch": 1, "step": 1, "steps": 1, "seconds": 9.0, "warm_up": "true"},
+        {"epoch": 1, "step": 6, "steps": 5, "seconds": 0.1, "warm_up": "false"},
+        {"epoch": 2, "step": 7, "steps": 1, "seconds": 0.7, "warm_up": "false"},
+    ]
+    project.write_csv("runs/npu/times.csv", artifacts.TIMES_COLUMNS, rows)
+    report(project, ["npu"])
+    (row,) = table(project, "reports/step_times.csv")
+    assert row["steps"] == "6"
+    assert float(row["mean"]) == pytest.approx((5 * 0.1 + 0.7) / 6)
+    assert float(row["last_epoch_mean"]) == pytest.approx(0.7)
+    assert float(row["p50"]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("devices", [[], ["cpu", "cpu"]])
+def test_devices_must_be_named_once(project, devices):
+    with pytest.raises(ValueError, match="devices is"):
+        build_report(project.root, devices=devices, loss_tolerance=0.1)
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan"), float("inf")])
+def test_a_tolerance_must_be_a_share(project, tolerance):
+    with pytest.raises(ValueError, match="loss_tolerance"):
+        build_report(project.root, devices=["cpu"], loss_tolerance=tolerance)
