@@ -1,4 +1,4 @@
-"""Folders of pictures become data/raw: canonical names, a manifest with checksums, nothing dropped or mixed in silence."""
+"""Folders of pictures become data/raw: canonical names, a manifest with checksums, nothing mixed or lost in silence."""
 
 import hashlib
 

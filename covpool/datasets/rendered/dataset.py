@@ -1,0 +1,190 @@
+"""The rendered data set on disk: a folder a split, a folder a class, a PNG a picture.
+
+Each picture is a function of (seed, identity, class, picture number) alone. Workers take whole identities, so bytes
+depend neither on their number nor on the order they finish in. The same numbers give the same bytes on the same kind
+of processor; another instruction set may round differently, and then single pixels differ.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from covpool.datasets.rendered.assets import FaceAssets, load_assets, load_saved
+from covpool.datasets.rendered.expressions import CLASSES
+from covpool.datasets.rendered.photograph import Photograph, Sitter
+from covpool.datasets.rendered.scene import View, renderer
+
+PNG_LEVEL = 6  # zlib's own default; part of the bytes
+MIN_SIZE = 32
+ASSETS, STOP = "assets.npz", "stop"  # names in the folder that a run shares with its workers
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file of the data set; `landmarks` float64 [5, 2] in pixels, in the order of `Photograph.landmarks`."""
+
+    path: str
+    split: str
+    label: str
+    identity: int
+    landmarks: np.ndarray
+
+
+def render_dataset(
+    target: Path,
+    *,
+    train: int,
+    val: int,
+    test: int = 0,
+    pictures: int = 1,
+    image_size: int = 176,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Picture]:
+    """Render the data set into a folder.
+
+    Args:
+        target: where `<split>/<class>/id0007_anger_0.png` go; made if missing.
+        train, val, test: identities in each split. Identities are numbered through: train's come first, then val's.
+        pictures: pictures of each identity in each class.
+        image_size: width and height in pixels.
+        seed: another seed gives other people.
+        workers: processes; by default one for each core that this process may use.
+        progress: called with the pictures done and the pictures wanted, after every identity.
+
+    Returns:
+        One record a picture, by identity, class and picture number; paths are relative to `target`.
+
+    Raises:
+        AssetError: `anny` or `mitsuba` is missing; the message says how to install it.
+        ValueError: a count or size that makes no sense.
+    """
+    _check_counts(train=train, val=val, test=test, pictures=pictures, image_size=image_size, seed=seed, workers=workers)
+    splits = ["train"] * train + ["val"] * val + ["test"] * test
+    processes = min(workers or _usable_cores(), len(splits))
+    records: list[Picture] = []
+    for done in _render_all(Path(target), splits, processes, seed=seed, pictures=pictures, size=image_size):
+        records.extend(done)
+        if progress is not None:
+            progress(len(records), len(splits) * len(CLASSES) * pictures)
+    return records
+
+
+def render_face(
+    identity: int,
+    expression: str,
+    *,
+    picture: int = 0,
+    image_size: int = 176,
+    seed: int = 0,
+    view: View | None = None,
+) -> Photograph:
+    """Render one picture in this process.
+
+    With `view` None it is the picture that `render_dataset` writes; a view replaces the drawn pose, scale and place
+    and leaves person, expression, light and background as they are.
+    """
+    if expression not in CLASSES:
+        raise ValueError(f"unknown expression {expression!r}; known are {', '.join(CLASSES)}")
+    _check_counts(identity=identity, picture=picture, image_size=image_size, seed=seed)
+    return _sitter(None, seed, identity).photograph(expression, picture, image_size, view)
+
+
+def _usable_cores() -> int:
+    """The cores that this process may use, where the system tells; else all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        least = {"train": 1, "pictures": 1, "workers": 1, "image_size": MIN_SIZE}.get(name, 0)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+
+
+def _render_all(target: Path, splits: list[str], processes: int, **settings: int) -> Iterator[list[Picture]]:
+    """The pictures of one identity after the other, in their order, from this process or from several.
+
+    At an error or an interrupt no further picture is begun, here or in a worker.
+    """
+    renderer()
+    if processes == 1:
+        for identity, split in enumerate(splits):
+            yield _render_identity(None, target, identity, split, **settings)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _assets(None).save(folder / ASSETS)
+        job = functools.partial(_render_identity, folder, target, **settings)
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker)
+        try:
+            yield from pool.map(job, range(len(splits)), splits)
+        except BaseException:
+            (folder / STOP).touch()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Make a worker one thread that leaves interrupts to its parent and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@functools.cache
+def _assets(folder: Path | None) -> FaceAssets:
+    """The parsed assets: in a worker those that its parent saved."""
+    return load_assets() if folder is None else load_saved(folder / ASSETS)
+
+
+@functools.lru_cache(maxsize=1)
+def _sitter(folder: Path | None, seed: int, identity: int) -> Sitter:
+    return Sitter(_assets(folder), seed, identity)
+
+
+def _render_identity(
+    folder: Path | None, target: Path, identity: int, split: str, *, seed: int, pictures: int, size: int
+) -> list[Picture]:
+    """Write all pictures of one identity."""
+    sitter = _sitter(folder, seed, identity)
+    records = []
+    for label, picture in itertools.product(CLASSES, range(pictures)):
+        if folder is not None and (folder / STOP).exists():
+            raise InterruptedError("another worker failed or the run was interrupted")
+        shot = sitter.photograph(label, picture, size)
+        path = target / split / label / f"id{identity:04d}_{label}_{picture}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_png(path, shot.image)
+        records.append(Picture(path.relative_to(target).as_posix(), split, label, identity, shot.landmarks))
+    return records
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    """Write uint8 RGB [h, w, 3]; the file appears whole or not at all."""
+    whole, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
+    if not whole:
+        raise OSError(f"OpenCV could not encode {path.name} as PNG")
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(data.tobytes())
+    partial.replace(path)
