@@ -17,6 +17,8 @@ from pathlib import Path
 from covpool import artifacts
 from covpool.params import ParamsError, load_params, read_schedule_file
 
+PROJECT = Path(__file__).resolve().parent.parent
+
 #: Shift in pixels for --random_crop: the port crops from pictures that are somewhat larger than the input.
 CROP_MARGIN = 6
 
@@ -25,6 +27,10 @@ FIXED = {
     "dataset.kind": "sfew_100",
     "normalise.detector": "none",
     "network.pooling": "covariance",
+    "spd.method": "eigh",
+    "spd.ridge": 1e-4,
+    "spd.epsilon": 1e-4,
+    "spd.maximum": 1e4,
     "network.vectorise": "full",
     "network.normalisation": "none",
     "network.batch_norm_decay": 0.995,
@@ -114,7 +120,7 @@ def _quoted(text):
 
 def one_source(data_dir):
     """The folder of --data_dir; of several, one with links to the pictures of all."""
-    folders = [Path(part).absolute() for part in data_dir.split(":") if part]
+    folders = [Path(part) for part in data_dir.split(":") if part]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing or not folders:
         raise ParamsError("--data_dir: no folder {}: wanted SFEW_100's layout, Train|val/<class>/*".format(
@@ -135,6 +141,8 @@ def one_source(data_dir):
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    _make_paths_absolute(options)
+    os.chdir(PROJECT)
     try:
         params = load_params()
         device = options.device or params.devices[0]
@@ -153,6 +161,14 @@ def main(arguments=None):
     if code:
         sys.exit(code)
     _copy_results(options, device)
+
+
+def _make_paths_absolute(options):
+    """Paths are meant from where the command was given; DVC runs in the project."""
+    for name in ("logs_base_dir", "models_base_dir", "pretrained_model", "learning_rate_schedule_file"):
+        if getattr(options, name):
+            setattr(options, name, os.path.abspath(getattr(options, name)))
+    options.data_dir = ":".join(os.path.abspath(part) for part in options.data_dir.split(":") if part)
 
 
 def _copy_results(options, device):

@@ -22,10 +22,12 @@ def _has_tensorflow():
 def run_stage():
     """Runs a stage script of the current Python in a folder, as DVC would."""
 
-    def run(name, folder, **environment):
+    def run(name, folder):
         return subprocess.run(
-            [str(ROOT / "stages" / "py"), str(ROOT / "stages" / (name + ".py"))], cwd=str(folder),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
-        )  # fmt: skip
+            [str(ROOT / "stages" / "py"), str(ROOT / "stages" / (name + ".py"))],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
 
     return run

@@ -1,4 +1,4 @@
-"""stages/py and stages/tf find their interpreter, hand signals and exit codes on, and say what to do when there is none."""
+"""stages/py and stages/tf find their interpreter, hand signals and exit codes on, and say what to do without one."""
 
 import os
 import shutil
@@ -67,7 +67,8 @@ def test_builds_and_interpreters_by_choice(project):
     show = ("-c", "import sys; print(sys.executable.split('/')[-3])")
     found = [launch(project, "tf", *show, TF_BUILD=build).stdout.strip() for build in ("", "intel", "stock", "tf2")]
     assert found == [".venv-tf", ".venv-tf115", ".venv-tf115-stock", ".venv-tf2"]
-    done = launch(project, "tf", "-c", "import sys; print(sys.executable)", COVPOOL_TF_PYTHON=sys.executable, TF_BUILD="tf2")
+    by_path = {"COVPOOL_TF_PYTHON": sys.executable, "TF_BUILD": "tf2"}
+    done = launch(project, "tf", "-c", "import sys; print(sys.executable)", **by_path)
     assert done.stdout.strip() == sys.executable
 
 

@@ -1,0 +1,15 @@
+"""Faces: finds them, turns them upright onto one template and cuts them out.
+
+The entrance is `normalise_dataset`, which turns a validated manifest into arrays of aligned faces. For a single
+picture: `face = detect(image, create("mtcnn"))`, then `align(image, face.landmarks, size, margin)`.
+"""
+
+from covpool.faces.detectors import DetectorMissing, Face, create, detect
+from covpool.faces.geometry import LANDMARKS, TEMPLATE, align, similarity_transform
+from covpool.faces.normalise import DETECTORS, FALLBACKS, NormaliseError, normalise_dataset
+from covpool.faces.pictures import PictureError, decode_picture
+
+__all__ = [
+    "DETECTORS", "FALLBACKS", "LANDMARKS", "TEMPLATE", "DetectorMissing", "Face", "NormaliseError", "PictureError",
+    "align", "create", "decode_picture", "detect", "normalise_dataset", "similarity_transform",
+]  # fmt: skip

@@ -1,0 +1,332 @@
+"""The normalise stage: from a validated manifest and its pictures to arrays of aligned faces.
+
+Pictures are worked on by all cores and taken in the manifest's order, one at a time, so that the output is the same
+whatever the number of workers and memory doesn't grow with the number of pictures. What the detector found is kept in a
+cache (covpool.faces.cache), so that a second run detects only new pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import hashlib
+import itertools
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TextIO
+
+import cv2
+import numpy as np
+
+from covpool import artifacts
+from covpool.faces import detectors, geometry, pictures, pool, sheets
+from covpool.faces.cache import DetectionCache
+from covpool.faces.detectors import Face
+
+#: Names of the detectors; `none` takes each picture as an aligned face already.
+DETECTORS = (*detectors.DETECTORS, "none")
+
+#: What to do with a picture in which no face was found.
+FALLBACKS = ("center", "drop", "fail")
+
+#: What may become of a picture, as counted.
+OUTCOMES = ("found", "fallback", "dropped")
+
+CLASSES_FILE = "classes.json"
+
+_COLUMNS = ("path", "split", "class", "sha256", "status")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_log = logging.getLogger(__name__)
+
+
+class NormaliseError(ValueError):
+    """The data can't be normalised as asked; the message says what is wrong where."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the crop of a picture depends on beside its bytes, and where to find them."""
+
+    images: Path
+    detector: str = "mtcnn"
+    size: int = 100
+    margin: int = 6
+    min_score: float = 0.9
+    fallback: str = "center"
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (("detector", self.detector, DETECTORS), ("fallback", self.fallback, FALLBACKS)):
+            if value not in choices:
+                raise NormaliseError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+        if self.size < 1 or self.margin < 0:
+            raise NormaliseError(f"size is {self.size} and margin {self.margin}: wanted 1 or more and 0 or more pixels")
+        if not 0 <= self.min_score <= 1:
+            raise NormaliseError(f"min_score is {self.min_score}: a score lies between 0 and 1")
+
+    @property
+    def side(self) -> int:
+        """Side of a crop with its margin, in pixels."""
+        return self.size + 2 * self.margin
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What became of a picture: `image` uint8 [side, side, 3] (None: dropped), how, and the face if one was found.
+
+    `method` is the detector's name, or `none` or `center`; `box` (x, y, width, height in pixels) is the face's, or
+    the part of the picture that fills the frame. `detected` says whether the detector ran (else the cache knew).
+    """
+
+    image: np.ndarray | None
+    method: str
+    box: tuple[float, float, float, float] | None
+    face: Face | None
+    detected: bool
+
+
+def normalise_dataset(
+    manifest: Path,
+    images: Path,
+    target: Path,
+    sheets_folder: Path,
+    *,
+    classes: Sequence[str],
+    detector: str = "mtcnn",
+    size: int = 100,
+    margin: int = 6,
+    min_score: float = 0.9,
+    fallback: str = "center",
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict:
+    """Write aligned faces of all pictures with status `ok`; return counts for a metrics file.
+
+    `manifest` is a CSV with at least path, split, class, sha256 and status; paths are relative to `images`. Into
+    `target` go, for each split that has pictures, `<split>.npy` (uint8 [n, side, side, 3] RGB, side = size + 2
+    margin) and `<split>.csv` (artifacts.FACES_COLUMNS, a row an image in the array's order, which is the manifest's),
+    and last `classes.json`. Into `sheets_folder` go contact sheets, one a class and `worst.png`. Landmarks and boxes
+    are in pixels of the upright picture.
+
+    A picture in which no face reaches `min_score` is treated by `fallback`: `center` takes the largest central square,
+    `drop` leaves the picture out, `fail` ends with an error. `cache` is a folder for what the detector found. `workers`
+    is the number of processes, by default one a core. `progress(done, total)` is called after each picture.
+
+    The counts are {split: {class: {found, fallback, dropped}}}, with the class `all` for their sums.
+    Raises NormaliseError, pictures.PictureError, detectors.DetectorMissing; then nothing is written to `target`.
+    """
+    settings = Settings(images, detector, size, margin, min_score, fallback, cache)
+    workers = pool.usable_cores() if workers is None else workers
+    if workers < 1:
+        raise NormaliseError(f"workers is {workers}: at least one must do the work")
+    if detector != "none":
+        detectors.shared(detector)  # A missing package is told before any work is done.
+    sizes = _count(manifest, classes)
+    _clear(target)
+    counts = {split: {name: Counter() for name in classes} for split in sizes}
+    examples = sheets.Examples()
+    detected = 0
+    with contextlib.ExitStack() as stack:
+        stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+        writers = {split: stack.enter_context(_split_writer(target, split, settings.side)) for split in sizes}
+        rows, work = itertools.tee(_rows(manifest))
+        crops = stack.enter_context(
+            contextlib.closing(pool.ordered_map(functools.partial(normalise_picture, settings), work, workers))
+        )
+        for done, (row, crop) in enumerate(zip(rows, crops, strict=True), 1):
+            split, name = row["split"], row["class"]
+            counts[split][name][_outcome(crop, settings)] += 1
+            detected += crop.detected
+            examples.add(row, crop)
+            if crop.image is not None:
+                writers[split].add(crop.image, _table_row(row, classes.index(name), crop))
+            if progress is not None:
+                progress(done, sum(sizes.values()))
+        _refuse_empty(writers)
+    examples.draw(sheets_folder, images)
+    artifacts.write_json(target / CLASSES_FILE, list(classes))
+    _log.info("%d pictures normalised, %d of them detected anew", sum(sizes.values()), detected)
+    return _metrics(counts)
+
+
+def normalise_picture(settings: Settings, row: dict[str, str]) -> Crop:
+    """Return the crop of one picture of the manifest: a pure function of the picture's bytes and the settings.
+
+    Raises PictureError for a picture that can't be read, NormaliseError if it isn't the manifest's, or if it has no
+    face and the fallback is `fail`.
+    """
+    # Every core has a picture of its own; threads within one would only get in each other's way.
+    cv2.setNumThreads(1)
+    content = _content(settings.images / row["path"], row["sha256"])
+    image = pictures.decode_picture(content, row["path"])
+    height, width = image.shape[:2]
+    if settings.detector == "none":
+        return _boxed(image, "none", (0.0, 0.0, float(width), float(height)), None, False, settings)
+    face, detected = _find(image, row["sha256"], settings)
+    if face is not None and face.score >= settings.min_score:
+        crop = geometry.align(image, face.landmarks, settings.size, settings.margin)
+        return Crop(crop, settings.detector, face.box, face, detected)
+    if settings.fallback == "fail":
+        best = "none was found" if face is None else f"the best one scores {face.score}"
+        raise NormaliseError(
+            f"no face with a score of {settings.min_score} or more in {row['path']}: {best}; "
+            "lower normalise.min_score, or set normalise.fallback to center or drop"
+        )
+    if settings.fallback == "drop":
+        return Crop(None, "drop", None, face, detected)
+    side = float(min(height, width))
+    return _boxed(image, "center", ((width - side) / 2, (height - side) / 2, side, side), face, detected, settings)
+
+
+def _boxed(image: np.ndarray, method: str, box: tuple, face: Face | None, detected: bool, settings: Settings) -> Crop:
+    matrix = geometry.box_transform(box, settings.size, settings.margin)
+    return Crop(geometry.warp(image, matrix, (settings.side, settings.side)), method, box, face, detected)
+
+
+def _content(path: Path, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise NormaliseError(f"cannot read {path}: {error.strerror}; run the validation again") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise NormaliseError(f"{path} has changed since it was validated (another SHA-256); run the validation again")
+    return content
+
+
+def _find(image: np.ndarray, sha256: str, settings: Settings) -> tuple[Face | None, bool]:
+    """Return the picture's face, and whether the detector had to run for it."""
+    detector = detectors.shared(settings.detector)
+    cache = None if settings.cache is None else DetectionCache(settings.cache, detector.settings)
+    if cache is not None:
+        known, face = cache.get(sha256)
+        if known:
+            return face, False
+    face = detectors.detect(image, detector)
+    if cache is not None:
+        cache.put(sha256, face)
+    return face, True
+
+
+def _rows(manifest: Path) -> Iterator[dict[str, str]]:
+    """Yield the manifest's usable rows, one at a time."""
+    with open(manifest, encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        missing = [column for column in _COLUMNS if column not in (reader.fieldnames or [])]
+        if missing:
+            raise NormaliseError(f"{manifest} lacks the column {', '.join(missing)}; run the validation again")
+        for row in reader:
+            if row["status"] == "ok":
+                yield {column: row[column] for column in _COLUMNS}
+
+
+def _count(manifest: Path, classes: Sequence[str]) -> dict[str, int]:
+    """Check every usable row of the manifest; return how many each split has, in the order of artifacts.SPLITS."""
+    counted: Counter[str] = Counter()
+    for row in _rows(manifest):
+        where = f"{manifest}: {row['path']}"
+        if row["split"] not in artifacts.SPLITS:
+            raise NormaliseError(f"{where}: split {row['split']!r} is none of {', '.join(artifacts.SPLITS)}")
+        if row["class"] not in classes:
+            raise NormaliseError(f"{where}: class {row['class']!r} is none of {', '.join(classes)}")
+        if not _SHA256.fullmatch(row["sha256"]):
+            raise NormaliseError(f"{where}: {row['sha256']!r} is no SHA-256 (64 hexadecimal digits)")
+        path = PurePosixPath(row["path"])
+        if path.is_absolute() or ".." in path.parts:
+            raise NormaliseError(f"{where}: a path must stay inside of the folder of the pictures")
+        counted[row["split"]] += 1
+    if not counted:
+        raise NormaliseError(f"{manifest} has no picture with status ok: see its column reason, and the data source")
+    return {split: counted[split] for split in artifacts.SPLITS if counted[split]}
+
+
+def _clear(target: Path) -> None:
+    """Remove what an earlier run left, the class list first: without it the folder counts as incomplete."""
+    stale = [CLASSES_FILE, *(split + suffix for split in artifacts.SPLITS for suffix in (".npy", ".csv"))]
+    for name in stale:
+        (target / name).unlink(missing_ok=True)
+        # What a killed run was writing.
+        for unfinished in target.glob(f".{name}.*"):
+            unfinished.unlink()
+
+
+def _outcome(crop: Crop, settings: Settings) -> str:
+    if crop.image is None:
+        return "dropped"
+    return "found" if crop.method == settings.detector else "fallback"
+
+
+def _metrics(counts: dict[str, dict[str, Counter]]) -> dict:
+    return {
+        split: {
+            name: {outcome: counter[outcome] for outcome in OUTCOMES}
+            for name, counter in {**by_class, "all": sum(by_class.values(), Counter())}.items()
+        }
+        for split, by_class in counts.items()
+    }
+
+
+def _refuse_empty(writers: dict[str, _SplitWriter]) -> None:
+    for split, writer in writers.items():
+        if not writer.count:
+            raise NormaliseError(
+                f"no face was found in any picture of split {split}: lower normalise.min_score, or set "
+                "normalise.fallback to center"
+            )
+
+
+def _table_row(row: dict[str, str], label: int, crop: Crop) -> list[str]:
+    face = crop.face
+    score = "" if face is None else f"{face.score:.{detectors.SCORE_DECIMALS}f}"
+    # A face that was not sure enough leaves its score, but its landmarks were not used.
+    used = [] if face is None or crop.method == "center" else face.landmarks.ravel()
+    places = [f"{value:.{detectors.PIXEL_DECIMALS}f}" for value in (*crop.box, *used)]
+    places += [""] * (4 + len(artifacts.LANDMARK_COLUMNS) - len(places))
+    return [str(label), row["class"], row["path"], row["sha256"], crop.method, score, *places]
+
+
+class _SplitWriter:
+    """Appends crops to an array file and rows to a table, holding neither in memory."""
+
+    def __init__(self, array: BinaryIO, table: TextIO, side: int) -> None:
+        self.count = 0
+        self._array, self._side = array, side
+        self._table = csv.writer(table, lineterminator="\n")
+        self._table.writerow(artifacts.FACES_COLUMNS)
+        self._write_header()
+        self._start = array.tell()
+
+    def add(self, crop: np.ndarray, row: list[str]) -> None:
+        self._array.write(np.ascontiguousarray(crop).data)
+        self._table.writerow(row)
+        self.count += 1
+
+    def finish(self) -> None:
+        """Write the number of crops, known only now, into the header, which NumPy pads to make room for it."""
+        self._array.seek(0)
+        self._write_header()
+        if self._array.tell() != self._start:
+            raise RuntimeError(f"the array's header for {self.count} crops outgrew its place")
+
+    def _write_header(self) -> None:
+        shape = (self.count, self._side, self._side, 3)
+        description = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
+        header = {"descr": description, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._array, header)
+
+
+@contextlib.contextmanager
+def _split_writer(target: Path, split: str, side: int) -> Iterator[_SplitWriter]:
+    """Open a split's array and table; both take their names only when the block ends without an error."""
+    with artifacts.atomic_file(target / f"{split}.npy", "wb") as array:
+        with artifacts.atomic_file(target / f"{split}.csv") as table:
+            writer = _SplitWriter(array, table, side)
+            yield writer
+            writer.finish()

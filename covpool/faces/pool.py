@@ -1,0 +1,68 @@
+"""Maps a function over many items with all cores, in order and in bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Items in flight for each worker: enough that none waits while the results of others are taken, few enough to be small.
+_AHEAD = 4
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in the items' order, computed by `workers` processes.
+
+    `function` must be picklable. At most a few items a worker are under way at once, and items are drawn only as
+    they are needed. The first error ends all. With one worker everything runs in this process.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    items = iter(items)
+    # Forking a process whose libraries have threads may deadlock, so each worker starts afresh.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        try:
+            pending = deque(pool.submit(function, item) for item in itertools.islice(items, _AHEAD * workers))
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+                yield result
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a worker process died (out of memory, or killed); run again with fewer workers: what was "
+                "found so far is kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches every process of the terminal; the parent alone acts on it, and ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: it would otherwise wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

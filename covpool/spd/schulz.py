@@ -1,0 +1,24 @@
+"""Scaled Newton-Schulz steps: how values in (0, 1] are driven to 1 by products and sums only.
+
+A step sends s to a s (1 - r s^2), with a = 3/2 sqrt(3 r) so that its maximum is 1. r = 1/3 is the classical step
+(3 s - s^3) / 2. A larger r grows small values faster; the best one for values in [lowest, 1] is 1 / (1 + lowest +
+lowest^2), which sends both ends to the same image (Chen and Chow, A Stable Scaling of Newton-Schulz for Improving the
+Sign Function Computation of a Hermitian Matrix, Argonne ANL/MCS-P5059-0114, 2014).
+"""
+import math
+
+from covpool.spd.constants import SCHULZ_CAP
+
+
+def scaled_steps(lowest, target):
+    """Steps [(a, r), ...] that bring [lowest, 1] into [target, 1], and the image of `lowest`.
+
+    0 < lowest <= 1, target < 1.
+    """
+    steps = []
+    while lowest < target:
+        r = min(SCHULZ_CAP, 1 / (1 + lowest + lowest ** 2))
+        a = 1.5 * math.sqrt(3 * r)
+        steps.append((a, r))
+        lowest = min(a * lowest * (1 - r * lowest ** 2), a * (1 - r))
+    return steps, lowest

@@ -1,0 +1,171 @@
+"""The pipeline as a user runs it: a clone with a folder of pictures, `dvc repro`, status, changes, experiments."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from covpool.classes import CANONICAL
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Small enough for seconds: six pictures a class and split, pictures of 48 pixels, average pooling, four steps.
+SMALL = {
+    "dataset.kind": "folder",
+    "dataset.source": "pictures",
+    "normalise.detector": "none",
+    "normalise.size": 48,
+    "normalise.margin": 2,
+    "network.pooling": "average",
+    "train.epochs": 2,
+    "train.epoch_size": 2,
+    "train.batch_size": 4,
+}
+
+
+def change(project, changes):
+    path = project / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        *names, last = key.split(".")
+        place = content
+        for name in names:
+            place = place[name]
+        assert last in place
+        place[last] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project's files in a Git repository of its own, with links to the environments, run once."""
+    folder = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, stdout=subprocess.PIPE)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for name in (".venv", ".venv-tf"):
+        (folder / name).symlink_to((ROOT / name).resolve())
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for number, name in enumerate(CANONICAL):
+            for index in range(6 if split == "train" else 2):
+                path = folder / "pictures" / split / name / "{}.png".format(index)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 60, (60, 60, 3)) + 25 * number
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+    change(folder, SMALL)
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "start")
+    dvc(folder, "repro")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "run")
+    return folder
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def dvc(folder, *arguments, code=0):
+    ours = ("DVC_", "COVPOOL_", "TF_BUILD")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    environment.update(DVC_NO_ANALYTICS="1", GIT_AUTHOR_NAME="test", GIT_AUTHOR_EMAIL="test@example.org",
+                       GIT_COMMITTER_NAME="test", GIT_COMMITTER_EMAIL="test@example.org")  # fmt: skip
+    command = [str(ROOT / "stages" / "py"), "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    return output
+
+
+def rows(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_all_artifacts_fit_together(project):
+    faces = rows(project / "data/faces/train.csv")
+    assert len(faces) == 42 and np.load(project / "data/faces/train.npy").shape == (42, 52, 52, 3)
+    assert len(rows(project / "runs/cpu/history.csv")) == 2 and len(rows(project / "runs/cpu/times.csv")) == 4
+    predictions = rows(project / "evaluation/cpu/predictions.csv")
+    assert len(predictions) == 14
+    right = sum(row["actual"] == row["predicted"] for row in predictions) / len(predictions)
+    scores = json.loads((project / "evaluation/cpu/scores.json").read_text())
+    assert scores["accuracy"] == pytest.approx(right) and scores["split"] == "val" and scores["checkpoint"] == "best"
+    record = json.loads((project / "runs/cpu/run.json").read_text())
+    assert record["kind"] == "cpu" and record["progress"]["steps"] == 4 and record["data"]["images"]["train"] == 42
+    assert not list((project / ".covpool" / "training").iterdir())
+    page = (project / "reports/index.html").read_text()
+    assert "0.6406" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_second_run_does_nothing_and_status_is_clean(project):
+    assert "didn't change" in dvc(project, "repro") and "Running stage" not in dvc(project, "repro")
+    assert "up to date" in dvc(project, "status")
+    tracked = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True).stdout
+    assert tracked == ""
+
+
+def test_metrics_and_parameters_are_shown_by_dvc(project):
+    metrics = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"]
+    assert set(metrics) == {
+        "data/validated/metrics.json", "data/normalise.json", "runs/cpu/metrics.json", "evaluation/cpu/metrics.json",
+        "reports/metrics.json",
+    }  # fmt: skip
+    change(project, {"train.epochs": 3})
+    try:
+        difference = json.loads(dvc(project, "params", "diff", "--json"))
+        assert difference == {"params.yaml": {"train.epochs": {"old": 2, "new": 3, "diff": 1}}}
+        # Of the whole pipeline, what reads the parameter is out of date, and the check of it.
+        assert set(json.loads(dvc(project, "status", "--json"))) == {"check", "train@cpu"}
+    finally:
+        change(project, {"train.epochs": 2})
+
+
+def test_plots_have_all_runs(project):
+    shown = json.loads(dvc(project, "plots", "show", "--json"))
+    assert not shown.get("errors")
+    assert {"loss", "val_accuracy", "learning_rate", "step_times", "evaluation/cpu/predictions.csv"} <= {
+        name.split("dvc.yaml::")[-1] for name in shown["data"]
+    }
+
+
+def test_a_wrong_parameter_stops_at_check_and_loses_nothing(project):
+    before = (project / "models/cpu/best.index").read_bytes()
+    change(project, {"train.optimizer": "adam"})
+    try:
+        output = dvc(project, "repro", code=255)
+    finally:
+        change(project, {"train.optimizer": "ADAM"})
+    assert "train.optimizer: wanted one of ADAGRAD" in output and "Traceback" not in output
+    assert (project / "models/cpu/best.index").read_bytes() == before
+
+
+def test_a_queued_experiment_runs_in_a_copy_without_environments(project):
+    dvc(project, "exp", "run", "--queue", "-n", "shorter", "-S", "train.epochs=1")
+    dvc(project, "exp", "run", "--run-all")
+    shown = json.loads(dvc(project, "exp", "show", "--json", "--all-commits"))
+    found = [each for base in shown for each in base.get("experiments") or []]
+    assert [each["name"] for each in found] == ["shorter"]
+    data = found[0]["revs"][0]["data"]
+    assert data["params"]["params.yaml"]["data"]["train"]["epochs"] == 1
+    assert data["metrics"]["runs/cpu/metrics.json"]["data"]["loss"] > 0
+    # The working copy is as it was.
+    assert len(rows(project / "runs/cpu/history.csv")) == 2
+
+
+def test_a_lost_output_comes_back_from_the_cache(project):
+    shutil.rmtree(project / "models")
+    assert "Running stage 'train" not in dvc(project, "repro")
+    assert (project / "models/cpu/model.json").is_file()
