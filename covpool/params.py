@@ -289,6 +289,9 @@ class GpuOptions:
     gpu_memory_fraction: float = _number(0, 1, above=True)
 
 
+#: What `spd.log_iterative` can resolve beside the norm in float32, and where it would have nothing left to do.
+ITERATIVE_RIDGE = (1e-6, 0.3)
+
 DEVICE_KINDS = {"cpu": CpuOptions, "gpu": GpuOptions}
 
 
@@ -425,6 +428,9 @@ def _check_together(params, wrong):
     if params.spd.maximum <= params.spd.epsilon:
         wrong.append("spd.maximum: wanted more than spd.epsilon ({}), given {}".format(
             params.spd.epsilon, params.spd.maximum))  # fmt: skip
+    if params.spd.method == "iterative" and not ITERATIVE_RIDGE[0] <= params.spd.ridge <= ITERATIVE_RIDGE[1]:
+        wrong.append("spd.ridge: the iterative logarithm wanted from {} to {}, given {}".format(
+            *ITERATIVE_RIDGE, params.spd.ridge))  # fmt: skip
     if params.network.pooling == "average" and params.network.vectorise != "full":
         wrong.append("network.vectorise: average pooling has no matrix to vectorise; wanted full, given upper")
     if params.evaluate.split == "test" and params.dataset.kind == "rendered" and not params.dataset.rendered.test:

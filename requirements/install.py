@@ -2,9 +2,9 @@
 
     python requirements/install.py [--build intel|stock|tf2] [--tests] [--only py|tf]
 
-Two virtual environments stand in the project's root: `.venv`, a current Python with DVC, and one with TensorFlow, to which
-the link `.venv-tf` points. An environment carries a stamp, written last, with the hash of what was installed: a second
-call finds it and does nothing, and a set-up that was cut short has none and is mended by the next call.
+Two virtual environments stand in the project's root: `.venv`, a current Python with DVC, and one with TensorFlow, to
+which the link `.venv-tf` points. An environment carries a stamp, written last, with the hash of what was installed: a
+second call finds it and does nothing, and a set-up that was cut short has none and is mended by the next call.
 """
 
 import argparse

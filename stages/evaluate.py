@@ -16,7 +16,8 @@ def main():
     name = parser.parse_args().device
     settings = params.load_params()
     if name not in settings.device_options:
-        raise params.ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(settings.device_options)))
+        known = ", ".join(settings.device_options)
+        raise params.ParamsError("--device {!r}: device_options has {}".format(name, known))
     interpreter.hand_on(settings.device_options[name])
     from covpool import devices
     from covpool.networks.checkpoints import CheckpointError
@@ -33,3 +34,6 @@ if __name__ == "__main__":
         main()
     except params.ParamsError as error:
         sys.exit("evaluate: {}".format(error))
+    except KeyboardInterrupt:
+        print("evaluate: interrupted", file=sys.stderr)
+        sys.exit(130)

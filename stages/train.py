@@ -18,7 +18,8 @@ def main():
     # TensorFlow takes seconds to load: wrong parameters are told before.
     settings = params.load_params()
     if name not in settings.device_options:
-        raise params.ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(settings.device_options)))
+        known = ", ".join(settings.device_options)
+        raise params.ParamsError("--device {!r}: device_options has {}".format(name, known))
     interpreter.hand_on(settings.device_options[name])
     from covpool import devices
     from covpool.networks.checkpoints import CheckpointError
@@ -41,3 +42,7 @@ if __name__ == "__main__":
         main()
     except params.ParamsError as error:
         sys.exit("train: {}".format(error))
+    except KeyboardInterrupt:
+        # Before the first step there is nothing to save; after it the trainer takes care of the signal.
+        print("train: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -6,7 +6,7 @@
 A device that is absent is an error (`DeviceError`), never another device in silence.
 """
 
-from covpool.devices.device import Device, DeviceError, open_device
+from covpool.devices.device import Device, DeviceError, open_cpu, open_device
 from covpool.devices.host import describe_host, describe_tensorflow, peak_memory
 
-__all__ = ["Device", "DeviceError", "describe_host", "describe_tensorflow", "open_device", "peak_memory"]
+__all__ = ["Device", "DeviceError", "describe_host", "describe_tensorflow", "open_cpu", "open_device", "peak_memory"]

@@ -28,8 +28,8 @@ MEAN_FACE = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.5714), (-0.4140, 1.1559),
 # recognition of expressions does. In a frame of 100 units, eyes 34 apart at height 31 leave room for both: brows lie
 # about 0.4 to 0.6 eye distances above the eyes and the chin 1.9 to 2.3 below, from a closed mouth to a dropped jaw.
 FRAME = 100.0
-EYE_DISTANCE = 34.0
-EYE_LINE = 31.0
+EYE_DISTANCE = 40.0
+EYE_LINE = 30.0
 
 TEMPLATE = MEAN_FACE * EYE_DISTANCE + (FRAME / 2, EYE_LINE)
 TEMPLATE.setflags(write=False)

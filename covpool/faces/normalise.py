@@ -37,6 +37,9 @@ FALLBACKS = ("center", "drop", "fail")
 #: What may become of a picture, as counted.
 OUTCOMES = ("found", "fallback", "dropped")
 
+#: Names that no class may have: the sums in the counts, and the sheet of the worst findings.
+RESERVED = frozenset({"all", "worst"})
+
 CLASSES_FILE = "classes.json"
 
 _COLUMNS = ("path", "split", "class", "sha256", "status")
@@ -120,13 +123,16 @@ def normalise_dataset(
     `drop` leaves the picture out, `fail` ends with an error. `cache` is a folder for what the detector found. `workers`
     is the number of processes, by default one a core. `progress(done, total)` is called after each picture.
 
-    The counts are {split: {class: {found, fallback, dropped}}}, with the class `all` for their sums.
+    The counts are {split: {class: {found, fallback, dropped}}}, with `all` among the classes for their sums.
     Raises NormaliseError, pictures.PictureError, detectors.DetectorMissing; then nothing is written to `target`.
     """
     settings = Settings(images, detector, size, margin, min_score, fallback, cache)
     workers = pool.usable_cores() if workers is None else workers
     if workers < 1:
         raise NormaliseError(f"workers is {workers}: at least one must do the work")
+    taken = RESERVED.intersection(classes)
+    if taken:
+        raise NormaliseError(f"a class can't be called {', '.join(sorted(taken))}: counts and sheets use that name")
     if detector != "none":
         detectors.shared(detector)  # A missing package is told before any work is done.
     sizes = _count(manifest, classes)

@@ -1,6 +1,24 @@
 """The networks of CovPoolFER on TensorFlow: `build` makes one, `Layers` says how (training or scoring)."""
 
-from covpool.networks.covpoolnet import BIMAP_WEIGHT, POOLED, SCOPES, build
-from covpool.networks.layers import Layers
+from covpool.networks.covpoolnet import (
+    BATCH_NORM_DECAY,
+    BIMAP_WEIGHT,
+    EMBEDDING_SIZE,
+    IMAGE_SIZE,
+    POOLED,
+    SCOPES,
+    build,
+)
+from covpool.networks.layers import Layers, keyed_dropout
 
-__all__ = ["BIMAP_WEIGHT", "POOLED", "SCOPES", "Layers", "build"]
+__all__ = [
+    "BATCH_NORM_DECAY",
+    "BIMAP_WEIGHT",
+    "EMBEDDING_SIZE",
+    "IMAGE_SIZE",
+    "POOLED",
+    "SCOPES",
+    "Layers",
+    "build",
+    "keyed_dropout",
+]

@@ -1,9 +1,9 @@
 """Weights on disk: TensorFlow V2 checkpoints in the layout of the original, read and written.
 
-The originals keep a network's variables under one scope, `CovPoolNetwork/` (model 1), `CovPool2/` (model 2) or, in the
-authors' released files, `DLP-CNN/`, and `Logits/` beside it. Ours have the same names, so either side reads the other's.
-A file may lack `Logits/` (a network to fine-tune on other classes), and may hold more than weights (an optimiser's
-state, averages, the step), which is passed over.
+The originals keep a network's variables under one scope, `CovPoolNetwork/` (model 1), `CovPool2/` (model 2) or, in
+the authors' released files, `DLP-CNN/`, and `Logits/` beside it. Ours have the same names, so either side reads the
+other's. A file may lack `Logits/` (a network to fine-tune on other classes), and may hold more than weights (an
+optimiser's state, averages, the step), which is passed over.
 """
 
 import re
@@ -17,6 +17,9 @@ KNOWN_SCOPES = tuple(sorted(set(SCOPES.values()) | {"DLP-CNN"}))
 LOGITS = "Logits/"
 # The last part of a weight's name in the original; what ends otherwise belongs to an optimiser or an average.
 _WEIGHT = re.compile(r"(?:^|/)(?:weights|biases|beta|gamma|moving_mean|moving_variance|orth_weight\d+)\Z")
+
+# What the TensorFlow builds raise for a checkpoint that is missing or damaged.
+_DAMAGED = (tf.errors.OpError, RuntimeError, ValueError, LookupError)
 
 
 class CheckpointError(ValueError):
@@ -54,31 +57,60 @@ class LoadOp:
             session.run(self._loads[name], {self._feeds[name]: weights[name]})
 
 
+def read_shapes(prefix):
+    """The shapes of a checkpoint's weights, {name: shape}, under their names below the network's scope.
+
+    `Conv2d_1/weights`, `fc_1/BatchNorm/beta`, `Logits/biases`, ... Raises CheckpointError where there is no
+    checkpoint, or none of a network of ours.
+    """
+    reader = _open(str(prefix))
+    found = _weights_of(reader)
+    scope = _scope("the checkpoint {}".format(prefix), found)
+    return {_below(scope, name): shape for name, shape in found.items()}
+
+
 def read_weights(prefix, shapes):
     """The weights of a checkpoint under the names that a network knows them by.
 
     prefix: of a V2 checkpoint's files. shapes: what the network wants, {name: shape}.
 
     Returns {name: float32 array}, without `Logits/` where the file has none. Raises CheckpointError which lists every
-    name that is missing or too many and every shape that differs.
+    name that is missing or too many, every shape that differs, and every weight that is not finite.
     """
     prefix = str(prefix)
+    reader = _open(prefix)
+    found = _weights_of(reader)
+    scope = _scope("the checkpoint {}".format(prefix), found)
+    wanted_scope = _scope("the network", shapes)
+    names = {name: name if name.startswith(LOGITS) else wanted_scope + _below(scope, name) for name in found}
+    _compare(prefix, {names[name]: shape for name, shape in found.items()}, shapes)
     try:
-        reader = tf.train.load_checkpoint(prefix)
-    except Exception as error:  # TensorFlow raises its own kinds, and ValueError, for what is no checkpoint
+        weights = {ours: np.asarray(reader.get_tensor(name), np.float32) for name, ours in names.items()}
+    except _DAMAGED as error:
+        raise CheckpointError("the checkpoint {} is damaged: {}".format(prefix, _first_line(error))) from None
+    bad = sorted(name for name, values in weights.items() if not np.isfinite(values).all())
+    if bad:
+        raise CheckpointError("the checkpoint {} has values that are not finite in {}".format(prefix, ", ".join(bad)))
+    return weights
+
+
+def _open(prefix):
+    try:
+        return tf.train.load_checkpoint(prefix)
+    except _DAMAGED as error:
         raise CheckpointError(
             "no checkpoint at {}: wanted the files {}.index and {}.data-00000-of-00001, and the path without their "
             "endings ({})".format(prefix, prefix, prefix, _first_line(error))
         ) from None
-    found = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if _WEIGHT.search(name)}
-    scope = _scope(prefix, found)
-    wanted_scope = _scope("the network", shapes)
-    names = {name: wanted_scope + name[len(scope) :] if name.startswith(scope) else name for name in found}
-    _compare(prefix, {names[name]: shape for name, shape in found.items()}, shapes)
-    try:
-        return {ours: np.asarray(reader.get_tensor(name), np.float32) for name, ours in names.items()}
-    except tf.errors.OpError as error:
-        raise CheckpointError("the checkpoint {} is damaged: {}".format(prefix, _first_line(error))) from None
+
+
+def _weights_of(reader):
+    shapes = reader.get_variable_to_shape_map()
+    return {name: tuple(shape) for name, shape in shapes.items() if _WEIGHT.search(name)}
+
+
+def _below(scope, name):
+    return name[len(scope) :] if name.startswith(scope) else name
 
 
 def _scope(where, names):

@@ -22,6 +22,8 @@ POOLED = "spdpooling1"
 BIMAP_WEIGHT = "orth_weight0"
 BIMAP_SIZE = 128
 FC_1, FC_2 = 2000, 128
+#: What the original's checkpoints were made with where their shapes do not tell: its defaults.
+IMAGE_SIZE, EMBEDDING_SIZE, BATCH_NORM_DECAY = 100, 128, 0.995
 
 
 def build(images, layers, network, settings, classes):
@@ -33,8 +35,8 @@ def build(images, layers, network, settings, classes):
 
     Returns the endpoints by name, in the order of the computation: `features` [B, P, 256], `covariance` [B, 256, 256]
     (257 for gaussian pooling), `bimap`, `reeig`, `logeig` [B, 128, 128], `embeddings` [B, embedding_size], `logits`
-    and `probabilities` [B, classes]; in training, without the matrices that need not be formed, but with the
-    `eigenvalues` [B, 128] before ReEig.
+    and `probabilities` [B, classes]. The iterative logarithm has no `reeig`, average pooling none of the matrices;
+    in training, those that need not be formed are left out and `eigenvalues` [B, 128], before ReEig, are there.
     """
     endpoints = OrderedDict()
     with tf.variable_scope(SCOPES[network.model_def]):
@@ -76,7 +78,8 @@ def _pool(features, layers, network, settings, endpoints):
         mapped = spd.bimap(endpoints["covariance"], weight)
     endpoints["bimap"] = mapped
     if settings.method == "iterative":
-        endpoints["logeig"] = spd.log_iterative(mapped)
+        # The ridge keeps every eigenvalue of a covariance at this share of its trace, and so of its norm, or above.
+        endpoints["logeig"] = spd.log_iterative(mapped, lowest=settings.ridge)
     elif layers.training:
         endpoints["logeig"], endpoints["eigenvalues"] = spd.log_reeig_with_spectrum(
             mapped, epsilon=settings.epsilon, maximum=settings.maximum

@@ -17,22 +17,21 @@ class Layers:
     """Builds layers for one use of a network (training or scoring) and remembers what the trainer needs of them.
 
     training: batch statistics and dropout (True), or moving statistics and none (False).
-    batch_norm_decay: of the moving statistics.
-    keep_probability: of dropout.
+    batch_norm_decay: of the moving statistics; not needed for scoring.
+    dropout: `f(tensor, seed)`, which drops at random and scales what is left, such as `keyed_dropout`; a device may
+    have its own. None: no dropout.
     seed: of the initial weights and of dropout.
-    dropout: `f(tensor, keep_probability, seed)`, for a device that has its own.
 
     After building, `kernels` holds what weight decay acts on and `updates` the operations that move the statistics.
     """
 
-    def __init__(self, training, batch_norm_decay, keep_probability=1.0, seed=0, dropout=None):
+    def __init__(self, training, batch_norm_decay=0.0, dropout=None, seed=0):
         self.training = training
         self.batch_norm_decay = batch_norm_decay
-        self.keep_probability = keep_probability
         self.seed = seed
         self.kernels = []
         self.updates = []
-        self._dropout = dropout or _core_dropout
+        self._dropout = dropout
 
     def convolution(self, inputs, channels, scope):
         """3x3, stride 1, SAME, no bias, batch normalisation, ReLU: [B, h, w, c] -> [B, h, w, channels]."""
@@ -59,9 +58,10 @@ class Layers:
             return tf.nn.bias_add(tf.matmul(inputs, kernel), biases)
 
     def dropout(self, inputs, name):
-        if not self.training or self.keep_probability == 1.0:
+        """Drop in training, with a seed of the layer's own."""
+        if not self.training or self._dropout is None:
             return inputs
-        return self._dropout(inputs, self.keep_probability, seed_for(self.seed, name))
+        return self._dropout(inputs, seed_for(self.seed, name))
 
     def kernel(self, shape):
         seed = seed_for(self.seed, tf.get_variable_scope().name)
@@ -70,32 +70,54 @@ class Layers:
         return weights
 
     def batch_norm(self, inputs):
-        """Normalise each channel over the batch (and the positions), or by the moving statistics."""
+        """Normalise each channel over the batch (and the positions), or by the moving statistics: [B, ..., c].
+
+        S. Ioffe, C. Szegedy: Batch Normalization, ICML 2015. As in the original's library the moving variance follows
+        the unbiased variance of the batch, while the batch itself is divided by the biased one.
+        """
         channels = int(inputs.shape[-1])
         with tf.variable_scope("BatchNorm"):
             beta = variable("beta", [channels], tf.zeros_initializer())
             moving_mean = variable("moving_mean", [channels], tf.zeros_initializer(), trainable=False)
             moving_variance = variable("moving_variance", [channels], tf.ones_initializer(), trainable=False)
-            fused = inputs.shape.ndims == 4
             if not self.training:
-                if not fused:
-                    return tf.nn.batch_normalization(
-                        inputs, moving_mean, moving_variance, beta, None, BATCH_NORM_EPSILON
-                    )
-                return tf.nn.fused_batch_norm(
-                    inputs, tf.ones([channels]), beta, mean=moving_mean, variance=moving_variance,
-                    epsilon=BATCH_NORM_EPSILON, is_training=False,
-                )[0]  # fmt: skip
-            if fused:
+                return _normalised(inputs, moving_mean, moving_variance, beta)
+            if inputs.shape.ndims == 4:
                 outputs, mean, variance = tf.nn.fused_batch_norm(
                     inputs, tf.ones([channels]), beta, epsilon=BATCH_NORM_EPSILON, is_training=True
                 )
             else:
-                mean, variance = tf.nn.moments(inputs, [0])
-                outputs = tf.nn.batch_normalization(inputs, mean, variance, beta, None, BATCH_NORM_EPSILON)
+                mean, biased = tf.nn.moments(inputs, [0])
+                outputs = _normalised(inputs, mean, biased, beta)
+                count = tf.cast(tf.shape(inputs)[0], tf.float32)
+                variance = biased * (count / (count - 1.0))
             for moving, now in ((moving_mean, mean), (moving_variance, variance)):
                 self.updates.append(moving.assign_sub((1.0 - self.batch_norm_decay) * (moving - now)))
             return outputs
+
+
+def _normalised(inputs, mean, variance, beta):
+    if inputs.shape.ndims != 4:
+        return tf.nn.batch_normalization(inputs, mean, variance, beta, None, BATCH_NORM_EPSILON)
+    return tf.nn.fused_batch_norm(
+        inputs, tf.ones_like(beta), beta, mean=mean, variance=variance, epsilon=BATCH_NORM_EPSILON, is_training=False
+    )[0]
+
+
+def keyed_dropout(keep_probability, step):
+    """Dropout whose mask depends on the layer's seed and on `step` (a scalar tensor) alone.
+
+    A run that is taken up again at a step therefore drops what it would have dropped; the state of `tf.nn.dropout`'s
+    generator, which lives in the session, starts anew. N. Srivastava et al.: Dropout, JMLR 15 (2014), in the form that
+    divides what is kept by `keep_probability`. Returns the `f(tensor, seed)` of a `Layers`.
+    """
+
+    def dropout(inputs, seed):
+        key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
+        drawn = tf.random.stateless_uniform(tf.shape(inputs), seed=key)
+        return inputs * (tf.cast(drawn < keep_probability, inputs.dtype) / keep_probability)
+
+    return dropout
 
 
 def variable(name, shape, initializer, trainable=True):
@@ -108,6 +130,3 @@ def seed_for(seed, name):
     """A seed of its own for each named thing."""
     return (seed * 1000003 + zlib.crc32(name.encode("utf-8"))) % (2**31 - 1)
 
-
-def _core_dropout(inputs, keep_probability, seed):
-    return tf.nn.dropout(inputs, rate=1.0 - keep_probability, seed=seed)

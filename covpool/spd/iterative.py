@@ -14,11 +14,12 @@ X_k that the polynomial needs give X_{k+1} as well. X_{k+1} is a polynomial in X
 rounding errors do not grow, as they would in an uncoupled Newton iteration.
 
 Where it holds. X is scaled by its Frobenius norm; eigenvalues down to `lowest` of the norm are resolved. The ridge of
-covariance pooling keeps them at `ridge` times the trace or more, so `lowest` = ridge fits. There are no bounds: an
-eigenvalue above ReEig's maximum, or below its epsilon but above `lowest` of the norm, gets its true logarithm and its
-true slope. Below `lowest` the result flattens out smoothly and monotonously, to about 3 below log(lowest norm) at 0,
-with slopes of at most about 16 / (lowest norm) in float32 and 32 in float64. The zero matrix is finite, and so are
-negative eigenvalues that are rounding errors; an indefinite matrix is not meant to come here and diverges.
+covariance pooling keeps them at `ridge` times the trace or more, so `lowest` = ridge fits; the norm of a Gaussian's
+matrix holds the squared mean as well, so it wants a hundredth of that. There are no bounds: an eigenvalue above
+ReEig's maximum, or below its epsilon but above `lowest` of the norm, gets its true logarithm and its true slope. Below
+`lowest` the result flattens out smoothly and monotonously, to about 3 below log(lowest norm) at 0, with slopes of at
+most about 16 / (lowest norm) in float32 and 32 in float64. The zero matrix is finite, and so are negative eigenvalues
+that are rounding errors; an indefinite matrix is not meant to come here and diverges.
 
 The gradient is TensorFlow's own through the products: exact for the function that is computed.
 """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from covpool import artifacts, devices
 from covpool.training import metrics, pictures
-from covpool.training.score import open_model
+from covpool.training.score import open_model, read_model
 
 
 def evaluate(params, name, root):
@@ -17,16 +17,10 @@ def evaluate(params, name, root):
     target = root / artifacts.EVALUATION / name
     wanted = params.evaluate
     device = devices.open_device(name, params.device_options[name])
-    scorer, model = open_model(root / artifacts.MODELS / name, wanted.checkpoint, device)
+    model = read_model(root / artifacts.MODELS / name)
     classes = tuple(model["classes"])
-    if not (root / artifacts.FACES / (wanted.split + ".npy")).is_file():
-        raise artifacts.ArtifactError(
-            "evaluate.split is {!r}, and the data set has no such split in {}.".format(
-                wanted.split, root / artifacts.FACES
-            )
-        )
-    faces = pictures.load_faces(root / artifacts.FACES, wanted.split, classes)
-    with scorer:
+    faces = pictures.load_faces(root / artifacts.FACES, wanted.split, classes, model["image_size"])
+    with open_model(root / artifacts.MODELS / name, wanted.checkpoint, device) as scorer:
         found = scorer(faces.images, wanted.batch_size)
     scores = metrics.scores(found["logits"], faces.labels, classes)
     scores = dict(

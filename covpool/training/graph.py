@@ -1,6 +1,7 @@
 """The training graph: one op that does a whole step, and beside it the network as it scores, with averaged weights."""
 
 import collections
+import contextlib
 
 import tensorflow.compat.v1 as tf
 
@@ -12,6 +13,20 @@ from covpool.training import losses, pictures
 STEP_VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy", "clipped", "condition", "waiting_seconds")
 
 Step = collections.namedtuple("Step", STEP_VALUES + ("norms",))
+
+
+class NoDecomposition(ArithmeticError):
+    """Matrices that are not finite have no eigenvalues: a step or a score could not be computed."""
+
+
+@contextlib.contextmanager
+def _decompositions():
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if error.op is None or error.op.type != "SelfAdjointEigV2":
+            raise
+        raise NoDecomposition() from error
 
 
 class TrainingGraph:
@@ -49,15 +64,18 @@ class TrainingGraph:
             with tf.control_dependencies([before]):
                 images, labels = iterator.get_next()
             with tf.control_dependencies([images]):
-                waiting = tf.timestamp() - before
-        return images, labels, waiting
+                arrived = tf.timestamp()
+            # The step starts from here, so that none of its own work is counted as waiting.
+            with tf.control_dependencies([arrived]):
+                images = tf.identity(images)
+        return images, labels, arrived - before
 
     def _build_step(self, images, labels, waiting, class_weights):
         params = self.params
         layers = networks.Layers(
             training=True,
             batch_norm_decay=params.network.batch_norm_decay,
-            keep_probability=params.train.keep_probability,
+            dropout=self._dropout(params.train.keep_probability),
             seed=params.train.seed,
         )
         classes = len(params.dataset.classes)
@@ -70,7 +88,10 @@ class TrainingGraph:
         optimizer = make_optimizer(params.train, self.learning_rate)
         gradients = optimizer.compute_gradients(terms.total, self.variables)
         norms = tf.stack([tf.norm(gradient) for gradient, _ in gradients])
-        update = spd.apply_on_stiefel(optimizer, gradients, self.bimap_weights, self.global_step)
+        self.weight_norms = tf.stack([tf.norm(each) for each in self.variables])
+        update = spd.apply_on_stiefel(
+            optimizer, gradients, self.bimap_weights, self.global_step, retraction=self._retraction
+        )
         self._average = None
         if params.train.moving_average_decay:
             # Ramped up: min(decay, (1 + step) / (10 + step)). Otherwise a short run's average is its initial weights.
@@ -79,6 +100,8 @@ class TrainingGraph:
                 update = self._average.apply(self.variables)
         self.step = tf.group(update, *(layers.updates + terms.updates))
         clipped = condition = tf.zeros([])
+        #: Values of a step that mean nothing for this network: it has no eigenvalues.
+        self.unmeasured = () if "eigenvalues" in endpoints else ("clipped", "condition")
         if "eigenvalues" in endpoints:
             health = spd.spectrum_health(endpoints["eigenvalues"], params.spd.epsilon, params.spd.maximum)
             clipped, condition = health.clipped_share, health.condition
@@ -88,8 +111,16 @@ class TrainingGraph:
         self.histograms = None
         if params.train.log_histograms:
             self.histograms = tf.summary.merge(
-                [tf.summary.histogram(each.op.name, each) for each in self.variables]
+                [tf.summary.histogram("histograms/" + each.op.name, each) for each in self.variables]
             )
+
+    def _dropout(self, keep_probability):
+        return networks.keyed_dropout(keep_probability, self.global_step) if keep_probability < 1.0 else None
+
+    @property
+    def _retraction(self):
+        """Matrix products only, where the logarithm takes those."""
+        return "polar" if self.params.spd.method == "iterative" else "qr"
 
     def _build_scoring(self):
         """The network once more, on the same variables: averaged weights, moving statistics, nothing at random."""
@@ -102,20 +133,20 @@ class TrainingGraph:
             value = found.read_value() if average is None else average.read_value()
             if average is not None and name.endswith(networks.BIMAP_WEIGHT):
                 # The mean of orthonormal matrices is not one: back onto the manifold.
-                value = spd.retract(value)
+                value = spd.retract(value, self._retraction)
             self._inference[name] = value
             return value
 
         size = params.normalise.size
         self.images = tf.placeholder(tf.uint8, [None, size, size, 3], "images")
         with tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=averaged):
-            layers = networks.Layers(training=False, batch_norm_decay=params.network.batch_norm_decay)
+            layers = networks.Layers(training=False)
             inputs = pictures.normalise(self.images, params.network.normalisation)
             endpoints = networks.build(inputs, layers, params.network, params.spd, len(params.dataset.classes))
         self.logits = endpoints["logits"]
 
     def _build_ends(self):
-        self.orthogonality = tf.zeros([])
+        self.orthogonality = None
         if self.bimap_weights:
             self.orthogonality = spd.orthogonality_error(self.bimap_weights[0].read_value())
         self.save_inference = checkpoints.WriteOp(self._inference)
@@ -132,13 +163,21 @@ class TrainingGraph:
         )  # fmt: skip
 
     def run_step(self, session, learning_rate):
-        """Train one step; returns a `Step` of plain numbers (norms: float32 [variables])."""
-        _, values = session.run([self.step, self._step_values], {self.learning_rate: learning_rate})
+        """Train one step; returns a `Step` of plain numbers (norms: float32 [variables]).
+
+        Raises NoDecomposition where the step's matrices are not finite.
+        """
+        with _decompositions():
+            _, values = session.run([self.step, self._step_values], {self.learning_rate: learning_rate})
         return Step(*[float(value) for value in values[:-1]], values[-1])
 
     def score(self, session, images, batch_size):
-        """Logits [n, classes] of pictures [n, size, size, 3] uint8, by the averaged weights."""
-        return pictures.in_batches(lambda batch: session.run(self.logits, {self.images: batch}), images, batch_size)
+        """Logits [n, classes] of pictures [n, size, size, 3] uint8, by the averaged weights.
+
+        Raises NoDecomposition where their matrices are not finite.
+        """
+        with _decompositions():
+            return pictures.in_batches(lambda batch: session.run(self.logits, {self.images: batch}), images, batch_size)
 
 
 def make_optimizer(train, learning_rate):

@@ -22,12 +22,14 @@ def losses(endpoints, labels, kernels, classes, train, class_weights):
     `accuracy`, and `updates`, the operations that move the centres.
     """
     cross_entropy = weighted_cross_entropy(endpoints["logits"], labels, class_weights)
-    l2 = train.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+    l2 = center = tf.zeros([])
+    updates = []
+    # A term with the factor 0 would still cost its pass over every weight.
+    if train.weight_decay:
+        l2 = train.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
     if train.center_loss_factor:
         distance, updates = center_loss(endpoints["embeddings"], labels, classes, train.center_loss_alfa)
         center = train.center_loss_factor * distance
-    else:
-        center, updates = tf.zeros([]), []
     hits = tf.equal(tf.argmax(endpoints["logits"], axis=1, output_type=tf.int32), labels)
     accuracy = tf.reduce_mean(tf.cast(hits, tf.float32))
     return Losses(cross_entropy + l2 + center, cross_entropy, l2, center, accuracy, updates)

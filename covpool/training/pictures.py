@@ -11,39 +11,71 @@ from covpool import artifacts
 Faces = collections.namedtuple("Faces", ["images", "labels", "sources"])
 
 
-def load_faces(folder, split, classes):
+def load_faces(folder, split, classes, size):
     """One split of the normalised data set, mapped from the disk: uint8 [n, h, w, 3], int32 [n], n names.
 
-    Raises ArtifactError where the array and its table do not fit each other or the classes.
+    size: the least height and width that the pictures must have.
+
+    Raises ArtifactError where the split is missing or empty, or where the array, its table and the classes do not fit
+    each other.
     """
     folder = Path(folder)
-    path = folder / (split + ".npy")
-    rows = artifacts.read_csv(folder / (split + ".csv"), ("label", "class", "source"))
+    path, table = folder / (split + ".npy"), folder / (split + ".csv")
     found = artifacts.read_json(folder / "classes.json")
     if found != list(classes):
         raise artifacts.ArtifactError(
-            "{}: the faces were made for the classes {}, the parameters name {}: run `dvc repro`.".format(
-                folder, ", ".join(found), ", ".join(classes)
+            "{}: the faces were made for the classes {}; wanted are {}. Run `dvc repro`.".format(
+                folder, ", ".join(map(str, found)), ", ".join(classes)
             )
         )
+    if not table.is_file():
+        there = [name for name in artifacts.SPLITS if (folder / (name + ".csv")).is_file()]
+        raise artifacts.ArtifactError(
+            "{}: the data set has no split {!r}; it has {}. Training wants train and val, evaluation the split that "
+            "evaluate.split names.".format(folder, split, ", ".join(there) or "none")
+        )
+    rows = artifacts.read_csv(table, ("label", "class", "source"))
+    images = _read_pictures(path, len(rows))
+    if min(images.shape[1:3]) < size:
+        raise artifacts.ArtifactError(
+            "{}: the pictures are {}x{}; wanted are {}x{} or more (the network's input, and twice normalise.margin "
+            "for train.random_crop). Run the stage normalise again.".format(path, *images.shape[1:3], size, size)
+        )
+    labels = np.array([_label(table, number, row, classes) for number, row in enumerate(rows, 2)], np.int32)
+    return Faces(images, labels, [row["source"] for row in rows])
+
+
+def _read_pictures(path, count):
     try:
         images = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise artifacts.ArtifactError("{} is missing: run the stage normalise.".format(path)) from None
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] != 3 or len(images) != len(rows):
+    except (OSError, ValueError) as error:
+        raise artifacts.ArtifactError("{} can't be read: {}. Run the stage normalise.".format(path, error)) from None
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] != 3 or len(images) != count or not count:
         raise artifacts.ArtifactError(
-            "{}: wanted uint8 [{}, h, w, 3], one picture a row of its table; it is {} {}.".format(
-                path, len(rows), images.dtype, list(images.shape)
+            "{}: wanted uint8 [n, h, w, 3], a picture for each of the {} rows of its table and one at least; it is "
+            "{} {}.".format(path, count, images.dtype, list(images.shape))
+        )
+    return images
+
+
+def _label(table, line, row, classes):
+    label = int(row["label"]) if row["label"].isdigit() else -1
+    if not 0 <= label < len(classes) or classes[label] != row["class"]:
+        raise artifacts.ArtifactError(
+            "{}:{}: the label {!r} is not the place of {!r} in the classes {}.".format(
+                table, line, row["label"], row["class"], ", ".join(classes)
             )
         )
-    labels = np.array([int(row["label"]) for row in rows], np.int32)
-    return Faces(images, labels, [row["source"] for row in rows])
+    return label
 
 
 def batches(faces, plan, start, stop, size, threads):
     """A dataset of augmented batches for the steps from `start()` up to, not including, `stop`.
 
-    `start` is asked when the iterator is initialised, by which time it is known where a run goes on. Gives float32 [b, size, size, 3] in 0..255 and int32 [b], all of static shape. The order is the plan's.
+    `start` is asked when the iterator is initialised, by which time it is known where a run goes on. Gives float32
+    [b, size, size, 3] in 0..255 and int32 [b], all of static shape. The order is the plan's.
     """
     height, width = faces.images.shape[1:3]
     count = plan.batch_size
@@ -61,7 +93,15 @@ def batches(faces, plan, start, stop, size, threads):
     def augmented(images, labels, augmentation):
         return augment(images, augmentation, size), labels
 
-    return dataset.map(augmented, num_parallel_calls=threads).prefetch(2)
+    return _on_threads_of_its_own(dataset.map(augmented, num_parallel_calls=threads).prefetch(2), threads)
+
+
+def _on_threads_of_its_own(dataset, threads):
+    """Else the pictures of the next step would wait in line behind the operations of this one."""
+    options = tf.data.Options()
+    threading = getattr(options, "threading", None) or options.experimental_threading
+    threading.private_threadpool_size = threads
+    return dataset.with_options(options)
 
 
 def augment(images, augmentation, size):
@@ -105,8 +145,8 @@ def center(images, size):
     """The middle `size` x `size` of pictures [n, h, w, 3], a view."""
     top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
     if top < 0 or left < 0:
-        raise ValueError(
-            "pictures of {}x{} are smaller than the network's input, {}x{}".format(*images.shape[1:3], size, size)
+        raise artifacts.ArtifactError(
+            "the pictures are {}x{}, smaller than the network's input, {}x{}".format(*images.shape[1:3], size, size)
         )
     return images[:, top : top + size, left : left + size]
 

@@ -30,24 +30,26 @@ class Progress:
     def __exit__(self, *_):
         self.bar.close()
 
-    def step(self, values, seconds):
-        self.images += self.train.batch_size
-        self.seconds += seconds
+    def step(self, values, time):
+        """values: a `graph.Step`; time: the step's row of times.csv."""
+        # The step that prepares the graph says nothing about speed.
+        if not time["warm_up"]:
+            self.images += self.train.batch_size * time["steps"]
+            self.seconds += time["seconds"] * time["steps"]
         self.bar.set_postfix_str(
-            "loss {:.4f}, accuracy {:.3f}, {:.1f} images/s".format(
-                values.loss, values.accuracy, self.images / self.seconds
-            ),
-            refresh=False,
+            "loss {:.4f}, accuracy {:.3f}{}".format(values.loss, values.accuracy, self._speed()), refresh=False
         )
-        self.bar.update()
+        self.bar.update(time["steps"])
+
+    def _speed(self):
+        return ", {:.1f} images/s".format(self.images / self.seconds) if self.seconds else ""
 
     def end(self, row):
-        speed = "" if not self.seconds else ", {:.1f} images/s".format(self.images / self.seconds)
         self.bar.write(
             "epoch {:>3}/{}: loss {:.4f} (cross entropy {:.4f}), accuracy {:.3f}; val: cross entropy {:.4f}, "
             "accuracy {:.3f}; learning rate {:g}{}".format(
                 row["epoch"], self.train.epochs, row["loss"], row["cross_entropy"], row["accuracy"],
-                row["val_cross_entropy"], row["val_accuracy"], row["learning_rate"], speed,
+                row["val_cross_entropy"], row["val_accuracy"], row["learning_rate"], self._speed(),
             ),  # fmt: skip
             file=sys.stdout,
         )

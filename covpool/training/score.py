@@ -11,16 +11,15 @@ middle is taken. `scores.npz` holds float32 `logits`, `probabilities` [n, classe
 """
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from covpool import artifacts, devices, networks
+from covpool import artifacts, devices, networks, spd
 from covpool.networks import checkpoints
-from covpool.params import ParamsError, build_section, load_params
+from covpool.params import Network, ParamsError, Spd, build_section, load_params
 from covpool.training import pictures
 
 OUTPUTS = ("logits", "probabilities", "embeddings")
@@ -30,23 +29,23 @@ MATRICES = ("covariance", "bimap", "reeig", "logeig")
 class Scorer:
     """A network with weights, ready to score. Use as a context.
 
-    network: `params.Network`; settings: `params.Spd`; classes: their number, taken from the checkpoint's Logits if
-    None; size: of the input in pixels; checkpoint: the prefix of its files; device: a `devices.Device`.
+    network: `params.Network`; settings: `params.Spd`; size: of the input in pixels; checkpoint: the prefix of its
+    files; device: a `devices.Device`; classes: their number, None: as many as the checkpoint's Logits have.
     """
 
     def __init__(self, network, settings, size, checkpoint, device, classes=None):
         self.size = size
         graph = tf.Graph()
-        classes = classes or _classes_of(checkpoint)
+        classes = classes or checkpoints.read_shapes(checkpoint).get("Logits/biases", (1,))[0]
         with graph.as_default(), tf.device(device.place):
             self._images = tf.placeholder(tf.float32, [None, size, size, 3], "inputImage")
-            layers = networks.Layers(training=False, batch_norm_decay=network.batch_norm_decay)
+            layers = networks.Layers(training=False)
             inputs = pictures.normalise(self._images, network.normalisation)
-            self._endpoints = networks.build(inputs, layers, network, settings, classes or 1)
+            self._endpoints = networks.build(inputs, layers, network, settings, classes)
             load = checkpoints.LoadOp(tf.global_variables())
             initialise = tf.global_variables_initializer()
         weights = checkpoints.read_weights(checkpoint, load.shapes)
-        self.outputs = OUTPUTS if any(name.startswith(checkpoints.LOGITS) for name in weights) else OUTPUTS[2:]
+        self.outputs = OUTPUTS if "Logits/biases" in weights else OUTPUTS[2:]
         self._session = device.session(graph)
         self._session.run(initialise)
         load(self._session, weights)
@@ -68,21 +67,34 @@ class Scorer:
         )
 
 
-def _classes_of(checkpoint):
-    """The number of classes that a checkpoint's Logits have; None without them, or where there is no checkpoint."""
-    try:
-        return tf.train.load_checkpoint(str(checkpoint)).get_variable_to_shape_map()[checkpoints.LOGITS + "biases"][0]
-    except Exception:  # `read_weights` tells what is wrong
-        return None
-
-
 def open_model(folder, checkpoint, device):
-    """The Scorer of a model that we trained, `models/<run>`, and its model.json; checkpoint: best or last."""
+    """The Scorer of a model that we trained, `models/<run>`; checkpoint: best or last."""
     folder = Path(folder)
-    model = artifacts.read_json(folder / "model.json")
+    model = read_model(folder)
     network = build_section("network", model["network"], folder / "model.json")
     settings = build_section("spd", model["spd"], folder / "model.json")
-    return Scorer(network, settings, model["image_size"], folder / checkpoint, device, len(model["classes"])), model
+    return Scorer(network, settings, model["image_size"], folder / checkpoint, device, len(model["classes"]))
+
+
+def read_model(folder):
+    """The content of a model's model.json."""
+    path = Path(folder) / "model.json"
+    model = artifacts.read_json(path)
+    wanted = {"classes", "network", "spd", "image_size", "checkpoints"}
+    if not isinstance(model, dict) or not wanted <= set(model):
+        raise artifacts.ArtifactError("{} is no description of a model: wanted {}.".format(
+            path, ", ".join(sorted(wanted))))  # fmt: skip
+    return model
+
+
+def original_settings(model_def, checkpoint, normalisation):
+    """`params.Network` and `params.Spd` of a checkpoint of the original, whose embedding size its shapes tell."""
+    shape = checkpoints.read_shapes(checkpoint).get("Bottleneck/weights", (0, networks.EMBEDDING_SIZE))
+    network = Network(
+        model_def=model_def, pooling="covariance", embedding_size=shape[1], vectorise="full",
+        normalisation=normalisation, batch_norm_decay=networks.BATCH_NORM_DECAY,
+    )  # fmt: skip
+    return network, Spd(method="eigh", ridge=spd.RIDGE, epsilon=spd.REEIG_EPSILON, maximum=spd.REEIG_MAXIMUM)
 
 
 def read_faces(path):
@@ -90,13 +102,15 @@ def read_faces(path):
     try:
         images = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise artifacts.ArtifactError("{}: no NumPy array: {}".format(path, error)) from None
+        raise artifacts.ArtifactError("{} is no NumPy array (.npy): {}".format(path, error)) from None
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype not in (np.uint8, np.float32) or not len(images):
         raise artifacts.ArtifactError(
             "{}: wanted uint8 or float32 [n, h, w, 3] with n from 1, it is {} {}".format(
                 path, images.dtype, list(images.shape)
             )
         )
+    if images.dtype == np.float32 and not np.isfinite(images).all():
+        raise artifacts.ArtifactError("{}: holds values that are not finite.".format(path))
     return images
 
 
@@ -110,40 +124,50 @@ def main(arguments=None):
     parser.add_argument("--faces", type=Path, required=True, help=".npy, uint8 or float32 [n, h, w, 3], 0..255, RGB")
     parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
     parser.add_argument("--endpoints", action="store_true", help="also the matrices of the SPD layers")
-    parser.add_argument("--device", default=None, help="a name from params.yaml's device_options; default: its first")
+    parser.add_argument("--image-size", type=int, help="with --checkpoint: side of the input; default 100")
+    parser.add_argument("--device", help="a name from the device_options of params.yaml; default: the CPU")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures at once; default %(default)s")
     options = parser.parse_args(arguments)
+    only_with_checkpoint = ("network", "normalisation", "image_size")
     if bool(options.model) == bool(options.checkpoint):
         parser.error("wanted either --model, or --checkpoint with --network and --normalisation")
     if options.checkpoint and not (options.network and options.normalisation):
         parser.error("--checkpoint wants --network and --normalisation, which the file does not tell")
-    if options.batch_size < 1:
-        parser.error("--batch-size is {}: wanted 1 or more".format(options.batch_size))
+    for name in only_with_checkpoint if options.model else ():
+        if getattr(options, name) is not None:
+            parser.error("--{} goes with --checkpoint; a --model tells its own".format(name.replace("_", "-")))
+    for name in ("batch_size", "image_size"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error("--{} is {}: wanted 1 or more".format(name.replace("_", "-"), getattr(options, name)))
     try:
-        return _score(options)
-    except (artifacts.ArtifactError, checkpoints.CheckpointError, devices.DeviceError, ParamsError, ValueError) as error:
+        _score(options)
+    except (artifacts.ArtifactError, checkpoints.CheckpointError, devices.DeviceError, ParamsError, OSError) as error:
         sys.exit("score: {}".format(error))
 
 
 def _score(options):
-    params = load_params()
-    name = options.device or params.devices[0]
-    if name not in params.device_options:
-        raise ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(params.device_options)))
-    device = devices.open_device(name, params.device_options[name])
+    device = _device(options.device)
     images = read_faces(options.faces)
     if options.model:
-        scorer, _ = open_model(options.model, options.which, device)
+        scorer = open_model(options.model, options.which, device)
     else:
-        network = dataclasses.replace(
-            params.network, model_def=options.network, normalisation=options.normalisation
-        )
-        scorer = Scorer(network, params.spd, params.normalise.size, options.checkpoint, device)
+        network, settings = original_settings(options.network, options.checkpoint, options.normalisation)
+        size = options.image_size or networks.IMAGE_SIZE
+        scorer = Scorer(network, settings, size, options.checkpoint, device)
     with scorer:
         found = scorer(images, options.batch_size, options.endpoints)
     with artifacts.atomic_file(options.out, "wb") as stream:
         np.savez(stream, **found)
     print("{}: {} pictures, {}".format(options.out, len(images), ", ".join(sorted(found))))
+
+
+def _device(name):
+    if name is None:
+        return devices.open_cpu()
+    params = load_params()
+    if name not in params.device_options:
+        raise ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(params.device_options)))
+    return devices.open_device(name, params.device_options[name])
 
 
 if __name__ == "__main__":

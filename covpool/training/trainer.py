@@ -13,21 +13,24 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from covpool import artifacts, devices
 from covpool.networks import checkpoints
 from covpool.params import as_plain
 from covpool.training import losses, metrics, pictures, record
-from covpool.training.graph import STEP_VALUES, TrainingGraph
+from covpool.training.events import Events
+from covpool.training.graph import STEP_VALUES, NoDecomposition, TrainingGraph
 from covpool.training.plan import Plan
 from covpool.training.progress import Progress
 from covpool.training.rates import learning_rate
-from covpool.training.state import WorkingState
+from covpool.training.state import WorkingState, only_writer, writing
+
+#: What a step tells that is averaged over an epoch; the wait for data is a time and has its own table.
+EPOCH_VALUES = tuple(name for name in STEP_VALUES if name != "waiting_seconds")
 
 
 class NotFinite(RuntimeError):
-    """A loss or a gradient is not a finite number."""
+    """A loss, a gradient or a measure is not a finite number."""
 
 
 class Interrupted(Exception):
@@ -50,38 +53,53 @@ class Trainer:
         self.params = params
         self.name = name
         self.root = Path(root)
-        self.events = events
         self.device = devices.open_device(name, params.device_options[name])
         self.classes = params.dataset.classes
-        self.train_faces = pictures.load_faces(self.root / artifacts.FACES, "train", self.classes)
-        self.val_faces = pictures.load_faces(self.root / artifacts.FACES, "val", self.classes)
-        self.val_images = pictures.center(self.val_faces.images, params.normalise.size)
+        self._load_faces()
+        self.pretrained = params.train.pretrained_model and self.root / params.train.pretrained_model
+        if self.pretrained:
+            # A path that leads nowhere is told before the graph is built.
+            checkpoints.read_shapes(self.pretrained)
         self.facts = record.facts(params, self.device, self.root)
         self.state = WorkingState(Path(states) / "{}-{}".format(name, record.key(self.facts)[:16]))
+        self.events = Events(events)
         self.signal = None
         self.started = started
+
+    def _load_faces(self):
+        folder, size = self.root / artifacts.FACES, self.params.normalise.size
+        margin = self.params.normalise.margin if self.params.train.random_crop else 0
+        self.train_faces = pictures.load_faces(folder, "train", self.classes, size + 2 * margin)
+        self.val_faces = pictures.load_faces(folder, "val", self.classes, size)
+        self.val_images = pictures.center(self.val_faces.images, size)
 
     def run(self):
         """Train to the end and write the outputs.
 
         Raises Interrupted, NotFinite, and what the state and the artifacts raise; the state is kept then.
         """
-        with self.state, self._signals():
-            weights = None
-            if self.params.train.class_weights == "balanced":
-                weights = losses.balanced_class_weights(self.train_faces.labels, len(self.classes))
-            train = self.params.train
-            last_step = train.epochs * train.epoch_size
+        # Two locks: one run of this name writes outputs here, and one process works on a state, wherever it runs.
+        with only_writer(self.root / ".covpool" / (self.name + ".lock")), self.state, self._signals():
             self.graph = TrainingGraph(
-                self.params, self.train_faces, self._plan(), lambda: self.step, last_step, weights
+                self.params, self.train_faces, self._plan(), lambda: self.step, self.last_step, self._class_weights()
             )
-            with self.device.session(self.graph.graph) as session:
+            with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
                 self._begin(session)
-                while self.step < last_step:
+                while self.step < self.last_step:
                     self._epoch(session)
-                self._write_outputs(session)
+                with writing(self.root, "the outputs"):
+                    self._write_outputs(session)
             self.state.remove()
         return self.record
+
+    @property
+    def last_step(self):
+        return self.params.train.epochs * self.params.train.epoch_size
+
+    def _class_weights(self):
+        if self.params.train.class_weights == "balanced":
+            return losses.balanced_class_weights(self.train_faces.labels, len(self.classes))
+        return None
 
     def _plan(self):
         train, normalise = self.params.train, self.params.normalise
@@ -96,13 +114,10 @@ class Trainer:
 
     def _begin(self, session):
         """Take up the state, or start from new or given weights."""
-        graph = self.graph
-        session.run(graph.initialise)
-        progress = self.state.restore(session, graph.saver)
+        progress = self.state.restore(session, self.graph.saver)
         self.resumed = progress is not None
         if progress is None:
-            # A state that could not be restored may have left some variables changed.
-            session.run(graph.initialise)
+            session.run(self.graph.initialise)
             self._load_pretrained(session)
             progress = {"step": 0, "history": [], "times": [], "epoch_values": [], "best": None}
         self.step = progress["step"]
@@ -110,20 +125,24 @@ class Trainer:
         self.times = progress["times"]
         self.epoch_values = progress["epoch_values"]
         self.best = progress["best"]
-        session.run(graph.start_input)
+        session.run(self.graph.start_input)
+        with writing(self.root, "TensorBoard's events"):
+            self.events.begin(self.resumed)
         self.start_up = time.perf_counter() - self.started
         self.warm_up = True
-        if self.resumed:
-            print("Going on at step {} of {}.".format(self.step, self._last_step), flush=True)
+        self._say_how_it_begins()
 
-    @property
-    def _last_step(self):
-        return self.params.train.epochs * self.params.train.epoch_size
+    def _say_how_it_begins(self):
+        if self.resumed:
+            print("Going on at step {} of {}.".format(self.step, self.last_step), flush=True)
+        folders, size = self.state.others()
+        if folders:
+            print("Unfinished runs of {!r} with other settings keep {} MB; remove what is not to go on: {}".format(
+                self.name, size // 2**20, " ".join(map(str, folders))), flush=True)  # fmt: skip
 
     def _load_pretrained(self, session):
-        prefix = self.params.train.pretrained_model
-        if prefix:
-            self.graph.load(session, checkpoints.read_weights(self.root / prefix, self.graph.load.shapes))
+        if self.pretrained:
+            self.graph.load(session, checkpoints.read_weights(self.pretrained, self.graph.load.shapes))
             session.run(self.graph.restart_averages)
 
     def _epoch(self, session):
@@ -135,56 +154,83 @@ class Trainer:
             while self.step < (epoch + 1) * train.epoch_size:
                 self._check_signal(session)
                 values = self._step(session, epoch, rate)
-                progress.step(values, self.times[-1]["seconds"])
+                progress.step(values, self.times[-1])
             self._end_epoch(session, epoch, rate)
             progress.end(self.history[-1])
 
     def _step(self, session, epoch, rate):
         before = time.perf_counter()
-        values = self.graph.run_step(session, rate)
+        try:
+            values = self.graph.run_step(session, rate)
+        except NoDecomposition:
+            raise self._not_finite("the covariance matrices are not finite", self._bad_weights(session), rate) from None
         seconds = time.perf_counter() - before
-        self._check_finite(values, rate)
+        # Judged here, from what was fetched: the NPU has no operation for it.
+        bad = [each.op.name for each, norm in zip(self.graph.variables, values.norms) if not math.isfinite(norm)]
+        if bad or not math.isfinite(values.loss):
+            what = "the gradients of {} are not finite".format(", ".join(bad) or "no variable")
+            raise self._not_finite("the loss is {}".format(values.loss), what, rate)
         self.times.append({
             "epoch": epoch + 1, "step": self.step + 1, "steps": 1, "seconds": round(seconds, 6),
             "waiting_seconds": round(values.waiting_seconds, 6), "warm_up": self.warm_up,
         })  # fmt: skip
         self.warm_up = False
-        self.epoch_values.append([getattr(values, name) for name in STEP_VALUES[:-1]])
+        self.epoch_values.append([getattr(values, name) for name in EPOCH_VALUES])
         self.step += 1
         return values
 
-    def _check_finite(self, values, rate):
-        # Judged here, from what was fetched: the NPU has no operation for it.
-        names = [each.op.name for each in self.graph.variables]
-        bad = [name for name, norm in zip(names, values.norms) if not math.isfinite(norm)]
-        if math.isfinite(values.loss) and not bad:
-            return
-        raise NotFinite(
-            "step {} (epoch {}): the loss is {} and {} at learning rate {:g}. The state before it is kept in {}. "
-            "Lower the learning rate (train.learning_rate, train.schedule), or raise spd.ridge.".format(
-                self.step + 1, self.step // self.params.train.epoch_size + 1, values.loss,
-                "the gradient is not finite for " + ", ".join(bad) if bad else "all gradients are finite",
-                rate, self.state.folder,
-            )  # fmt: skip
+    def _bad_weights(self, session):
+        norms = session.run(self.graph.weight_norms)
+        bad = [each.op.name for each, norm in zip(self.graph.variables, norms) if not math.isfinite(norm)]
+        return "of the weights, {} are not finite".format(", ".join(bad) or "none")
+
+    def _not_finite(self, what, more, rate):
+        epoch = self.step // self.params.train.epoch_size
+        return NotFinite(
+            "step {} (epoch {}): {}, and {}, at learning rate {:g}. {} Lower the learning rate "
+            "(train.learning_rate, train.schedule).".format(
+                self.step + 1, epoch + 1, what, more, rate, self._last_good())  # fmt: skip
         )
 
+    def _last_good(self):
+        step = self.state.newest_step()
+        return "No state was saved before it." if step is None else "The state of step {} is kept in {}.".format(
+            step, self.state.folder)  # fmt: skip
+
     def _end_epoch(self, session, epoch, rate):
-        means = dict(zip(STEP_VALUES[:-1], np.mean(np.array(self.epoch_values, np.float64), axis=0).tolist()))
-        logits = self.graph.score(session, self.val_images, self.params.train.batch_size)
-        scores = metrics.scores(logits, self.val_faces.labels, self.classes)
-        row = {
-            "epoch": epoch + 1, "steps": self.step, "learning_rate": rate,
-            "val_cross_entropy": scores["cross_entropy"], "val_accuracy": scores["accuracy"],
-            "orthogonality": float(session.run(self.graph.orthogonality)),
-        }  # fmt: skip
-        row.update((name, means[name]) for name in means if name in artifacts.HISTORY_COLUMNS)
+        row = self._history_row(session, epoch, rate)
         self.history.append(row)
         self.epoch_values = []
         if self.best is None or row["val_accuracy"] > self.best["val_accuracy"]:
             self.state.save_best(session, self.graph.save_inference, epoch + 1)
             self.best = {"epoch": epoch + 1, "val_accuracy": row["val_accuracy"]}
         self._save(session)
-        self._write_events(session, row)
+        histograms = None if self.graph.histograms is None else session.run(self.graph.histograms)
+        with writing(self.root, "TensorBoard's events"):
+            self.events.write(self.step, row, histograms)
+
+    def _history_row(self, session, epoch, rate):
+        means = dict(zip(EPOCH_VALUES, np.mean(np.array(self.epoch_values, np.float64), axis=0).tolist()))
+        means.update((name, None) for name in self.graph.unmeasured)
+        scores = self._validate(session, epoch)
+        error = self.graph.orthogonality
+        return dict(
+            means, epoch=epoch + 1, steps=self.step, learning_rate=rate, val_cross_entropy=scores["cross_entropy"],
+            val_accuracy=scores["accuracy"], orthogonality=None if error is None else float(session.run(error)),
+        )  # fmt: skip
+
+    def _validate(self, session, epoch):
+        try:
+            logits = self.graph.score(session, self.val_images, self.params.train.batch_size)
+        except NoDecomposition:
+            logits = np.array(np.nan)
+        if not np.isfinite(logits).all():
+            raise NotFinite(
+                "validation after epoch {}: the network's outputs are not finite, by the moving averages of weights "
+                "and statistics; {}. {} Lower the learning rate (train.learning_rate, train.schedule), or "
+                "network.batch_norm_decay.".format(epoch + 1, self._bad_weights(session), self._last_good())
+            )
+        return metrics.scores(logits, self.val_faces.labels, self.classes)
 
     def _save(self, session):
         progress = {
@@ -193,18 +239,11 @@ class Trainer:
         }  # fmt: skip
         self.state.save(session, self.graph.saver, self.step, progress)
 
-    def _write_events(self, session, row):
-        if self.events is None:
-            return
-        with contextlib.closing(tf.summary.FileWriter(str(self.events))) as writer:
-            values = [tf.Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
-            writer.add_summary(tf.Summary(value=values), self.step)
-            if self.graph.histograms is not None:
-                writer.add_summary(session.run(self.graph.histograms), self.step)
-
     def _write_outputs(self, session):
         models, runs = self.root / artifacts.MODELS / self.name, self.root / artifacts.RUNS / self.name
-        models.mkdir(parents=True, exist_ok=True)
+        # Nothing of an earlier run beside the new weights; model.json, written last, says that they are all there.
+        shutil.rmtree(str(models), ignore_errors=True)
+        models.mkdir(parents=True)
         self.graph.save_inference(session, models / "last")
         for path in self.state.best_files(self.best["epoch"]):
             shutil.copyfile(str(path), str(models / ("best" + path.name[len("best-0000") :])))
@@ -244,4 +283,4 @@ class Trainer:
             return
         self._save(session)
         raise Interrupted(self.signal, "interrupted after step {} of {}; run again to go on from there.".format(
-            self.step, self._last_step))  # fmt: skip
+            self.step, self.last_step))  # fmt: skip

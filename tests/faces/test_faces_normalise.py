@@ -238,6 +238,7 @@ def test_a_manifest_without_usable_rows_or_columns_is_an_error(dataset, noise):
         ({"margin": -1}, "margin -1"),
         ({"min_score": 1.5}, "min_score is 1.5"),
         ({"workers": 0}, "workers is 0"),
+        ({"classes": ("anger", "worst")}, "a class can't be called worst"),
     ],
 )
 def test_wrong_options_are_errors_by_name(dataset, noise, options, message):
@@ -334,13 +335,16 @@ def test_an_interrupted_run_leaves_nothing_whole_and_goes_on(faces, how):
     else:
         run.send_signal(how)
     assert run.wait(timeout=20) != 0
-    done = DONE + len(run.stdout.read().split())
-    run.stdout.close()
-    assert done < len(faces.rows), "the test is void if the run was already over"
     deadline = time.monotonic() + 10
     while members(run.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not members(run.pid), "workers must not outlive the run"
+    outlived = members(run.pid)
+    for process in outlived:
+        os.kill(int(process), signal.SIGKILL)
+    assert not outlived, "workers must not outlive the run"
+    done = DONE + len(run.stdout.read().split())
+    run.stdout.close()
+    assert done < len(faces.rows), "the test is void if the run was already over"
     left = content(faces.root / "faces")
     assert not any(name.endswith((".npy", ".csv", ".json")) and not name.startswith(".") for name in left)
     if how == signal.SIGINT:

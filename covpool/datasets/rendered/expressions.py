@@ -70,7 +70,7 @@ RECIPES: dict[str, tuple[dict[str, float], ...]] = {
     ),
 }
 
-INTENSITY = (0.62, 1.08)  # of a whole expression; the lower end is a mild but complete one
+INTENSITY = (0.85, 1.15)  # of a whole expression
 UNIT_SPREAD = 0.15  # standard deviation of one unit's share in it
 ASYMMETRY = 0.10  # standard deviation of the difference between the two sides
 # Faces are never quite at rest.

@@ -13,8 +13,8 @@ from covpool.datasets.rendered.head import Head
 from covpool.datasets.rendered.people import sample_person
 from covpool.datasets.rendered.scene import Light, Studio, View
 
-TURN_SPREAD = (11.0, 5.0, 5.0)  # degrees, standard deviations of yaw, pitch and roll
-TURN_LIMIT = (25.0, 12.0, 12.0)
+TURN_SPREAD = (8.0, 4.0, 5.0)  # degrees, standard deviations of yaw, pitch and roll
+TURN_LIMIT = (20.0, 10.0, 12.0)
 SCALE_RANGE = (0.92, 1.10)
 SHIFT_LIMIT = 0.04  # of the picture's size
 

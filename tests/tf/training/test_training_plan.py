@@ -1,0 +1,80 @@
+"""The plan of a run: every picture once a pass, and numbers that depend on the seed and the step alone."""
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from covpool.training.plan import Plan
+
+plans = st.builds(
+    dict, count=st.integers(1, 60), batch_size=st.integers(1, 50), margin=st.integers(0, 9),
+    degrees=st.floats(0, 180), flip=st.booleans(), seed=st.integers(0, 2**31 - 1),
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(options=plans)
+def test_every_picture_is_seen_once_a_pass(options):
+    plan = Plan(**options)
+    steps = -(-3 * options["count"] // options["batch_size"])
+    row = np.concatenate([plan.step(number).indices for number in range(steps)])
+    for turn in range(3):
+        part = row[turn * options["count"] : (turn + 1) * options["count"]]
+        assert sorted(part) == list(range(options["count"]))
+
+
+@settings(deadline=None)
+@given(options=plans, numbers=st.lists(st.integers(0, 10**6), min_size=1, max_size=4))
+def test_a_step_is_the_same_whatever_was_asked_before(options, numbers):
+    once = Plan(**options)
+    for number in numbers:
+        seen, alone = once.step(number), Plan(**options).step(number)
+        np.testing.assert_array_equal(seen.indices, alone.indices)
+        np.testing.assert_array_equal(seen.augmentation, alone.augmentation)
+        assert seen.indices.shape == (options["batch_size"],) and seen.augmentation.dtype == np.float32
+
+
+@settings(deadline=None)
+@given(options=plans, number=st.integers(0, 1000))
+def test_augmentation_stays_in_its_bounds(options, number):
+    angle, down, right, mirrored = Plan(**options).step(number).augmentation.T
+    assert np.abs(angle).max() <= np.deg2rad(options["degrees"]) * 1.000001
+    for shift in (down, right):
+        assert np.abs(shift).max() <= options["margin"]
+        np.testing.assert_array_equal(shift, np.round(shift))
+    assert set(mirrored) <= ({0.0, 1.0} if options["flip"] else {0.0})
+
+
+def test_augmentation_is_uniform():
+    plan = Plan(count=20000, batch_size=20000, margin=6, degrees=10, flip=True, seed=666)
+    angle, down, right, mirrored = np.rad2deg(plan.step(0).augmentation[:, :1]), *plan.step(0).augmentation.T[1:]
+    counts = np.histogram(angle, bins=10, range=(-10, 10))[0]
+    # Six deviations of a binomial count of 20,000 draws.
+    assert abs(counts - 2000).max() < 6 * np.sqrt(20000 * 0.1 * 0.9)
+    for shift in (down, right):
+        values, counts = np.unique(shift, return_counts=True)
+        assert list(values) == list(range(-6, 7))
+        assert abs(counts - 20000 / 13).max() < 6 * np.sqrt(20000 / 13)
+    assert abs(mirrored.mean() - 0.5) < 6 * np.sqrt(0.25 / 20000)
+    correlations = np.corrcoef([angle[:, 0], down, right, mirrored])
+    assert abs(correlations - np.eye(4)).max() < 6 / np.sqrt(20000)
+
+
+def test_seed_pass_and_picture_change_the_numbers():
+    def plan(seed):
+        return Plan(count=50, batch_size=50, margin=6, degrees=10, flip=True, seed=seed)
+
+    one, other = plan(1), plan(2)
+    assert not np.array_equal(one.step(0).indices, other.step(0).indices)
+    assert not np.array_equal(one.step(0).indices, one.step(1).indices)
+    by_picture = [each.augmentation[np.argsort(each.indices)] for each in (one.step(0), one.step(1), other.step(0))]
+    for first in range(3):
+        assert len(np.unique(by_picture[first][:, 0])) == 50
+        for second in range(first):
+            assert not np.array_equal(by_picture[first], by_picture[second])
+
+
+def test_classes_are_mixed_although_the_files_are_sorted():
+    labels = np.repeat(np.arange(7), 100)
+    plan = Plan(count=700, batch_size=32, margin=0, degrees=0, flip=False, seed=666)
+    for number in range(20):
+        assert len(set(labels[plan.step(number).indices])) >= 5
