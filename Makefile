@@ -3,7 +3,8 @@
 # make setup   only set up; TF_BUILD=intel|stock|tf2 chooses the TensorFlow build
 # make lock    pin anew what the requirements/*.in files ask for
 
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell command -v $(name))))
+# The first that runs: a name on the PATH may be pyenv's mere hint at a version that is not active.
+PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
 
 .PHONY: repro test setup lint lock
 

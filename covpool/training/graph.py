@@ -84,35 +84,44 @@ class TrainingGraph:
         terms = losses.losses(endpoints, labels, layers.kernels, classes, params.train, class_weights)
         self.variables = tf.trainable_variables()
         self.bimap_weights = [each for each in self.variables if each.op.name.endswith(networks.BIMAP_WEIGHT)]
-
-        optimizer = make_optimizer(params.train, self.learning_rate)
-        gradients = optimizer.compute_gradients(terms.total, self.variables)
-        norms = tf.stack([tf.norm(gradient) for gradient, _ in gradients])
-        self.weight_norms = tf.stack([tf.norm(each) for each in self.variables])
-        update = spd.apply_on_stiefel(
-            optimizer, gradients, self.bimap_weights, self.global_step, retraction=self._retraction
-        )
-        self._average = None
-        if params.train.moving_average_decay:
-            # Ramped up: min(decay, (1 + step) / (10 + step)). Otherwise a short run's average is its initial weights.
-            self._average = tf.train.ExponentialMovingAverage(params.train.moving_average_decay, self.global_step)
-            with tf.control_dependencies([update]):
-                update = self._average.apply(self.variables)
+        update, norms = self._update(terms.total)
         self.step = tf.group(update, *(layers.updates + terms.updates))
-        clipped = condition = tf.zeros([])
-        #: Values of a step that mean nothing for this network: it has no eigenvalues.
-        self.unmeasured = () if "eigenvalues" in endpoints else ("clipped", "condition")
-        if "eigenvalues" in endpoints:
-            health = spd.spectrum_health(endpoints["eigenvalues"], params.spd.epsilon, params.spd.maximum)
-            clipped, condition = health.clipped_share, health.condition
         self._step_values = Step(
-            terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, clipped, condition, waiting, norms
-        )
+            terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, *self._health(endpoints), waiting,
+            norms,
+        )  # fmt: skip
+        self.weight_norms = tf.stack([tf.norm(each) for each in self.variables])
         self.histograms = None
         if params.train.log_histograms:
             self.histograms = tf.summary.merge(
                 [tf.summary.histogram("histograms/" + each.op.name, each) for each in self.variables]
             )
+
+    def _update(self, loss):
+        """The op that moves weights, step count and averages, in this order; and the norms of the gradients."""
+        train = self.params.train
+        optimizer = make_optimizer(train, self.learning_rate)
+        gradients = optimizer.compute_gradients(loss, self.variables)
+        update = spd.apply_on_stiefel(
+            optimizer, gradients, self.bimap_weights, self.global_step, retraction=self._retraction
+        )
+        self._average = None
+        if train.moving_average_decay:
+            # Ramped up: min(decay, (1 + step) / (10 + step)). Otherwise a short run's average is its initial weights.
+            self._average = tf.train.ExponentialMovingAverage(train.moving_average_decay, self.global_step)
+            with tf.control_dependencies([update]):
+                update = self._average.apply(self.variables)
+        return update, tf.stack([tf.norm(gradient) for gradient, _ in gradients])
+
+    def _health(self, endpoints):
+        """Share of clipped eigenvalues and condition number; without eigenvalues both are 0 and `unmeasured`."""
+        self.unmeasured = () if "eigenvalues" in endpoints else ("clipped", "condition")
+        if self.unmeasured:
+            return tf.zeros([]), tf.zeros([])
+        settings = self.params.spd
+        health = spd.spectrum_health(endpoints["eigenvalues"], settings.epsilon, settings.maximum)
+        # JSON has no infinity.
+        return health.clipped_share, tf.minimum(health.condition, health.condition.dtype.max)
 
     def _dropout(self, keep_probability):
         return networks.keyed_dropout(keep_probability, self.global_step) if keep_probability < 1.0 else None
@@ -123,9 +132,12 @@ class TrainingGraph:
         return "polar" if self.params.spd.method == "iterative" else "qr"
 
     def _build_scoring(self):
-        """The network once more, on the same variables: averaged weights, moving statistics, nothing at random."""
+        """The network once more, on the same variables: averaged weights, moving statistics, nothing at random.
+
+        `inference` holds those weights by the names of their variables.
+        """
         params = self.params
-        self._inference = {}
+        self.inference = {}
 
         def averaged(getter, name, *arguments, **options):
             found = getter(name, *arguments, **options)
@@ -134,7 +146,7 @@ class TrainingGraph:
             if average is not None and name.endswith(networks.BIMAP_WEIGHT):
                 # The mean of orthonormal matrices is not one: back onto the manifold.
                 value = spd.retract(value, self._retraction)
-            self._inference[name] = value
+            self.inference[name] = value
             return value
 
         size = params.normalise.size
@@ -149,12 +161,12 @@ class TrainingGraph:
         self.orthogonality = None
         if self.bimap_weights:
             self.orthogonality = spd.orthogonality_error(self.bimap_weights[0].read_value())
-        self.save_inference = checkpoints.WriteOp(self._inference)
+        self.save_inference = checkpoints.WriteOp(self.inference)
         self.initialise = tf.global_variables_initializer()
         with tf.device("/cpu:0"):
             self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
         self.load = checkpoints.LoadOp(
-            [each for each in tf.global_variables() if each.op.name in self._inference]
+            [each for each in tf.global_variables() if each.op.name in self.inference]
         )
         # Averages of weights that were loaded start from those, not from the random ones.
         self.restart_averages = tf.group(

@@ -1,4 +1,6 @@
 """The whole network against its float64 twin in NumPy, from a checkpoint to every endpoint."""
+import dataclasses
+
 import networks_truth
 import numpy as np
 import pytest
@@ -42,6 +44,24 @@ def test_endpoints_are_those_of_a_float64_network(tmp_path, network, spd_setting
     with tf.Session() as session:
         load(session, {name if name in load.shapes else scope + name: values for name, values in arrays.items()})
         compare(session.run(dict(ends), {inputs: images}), wanted)
+
+
+def test_the_iterative_logarithm_computes_the_same_network(network, spd_settings):
+    """Where ReEig does not clip, which the ridge sees to."""
+    images = tf.constant(networks_truth.standardised(networks_truth.faces(3, size=48)), tf.float32)
+    found = []
+    for method in ("eigh", "iterative"):
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            settings = dataclasses.replace(spd_settings, method=method)
+            ends = networks.build(images, networks.Layers(training=False), network(), settings, 7)
+        assert ("reeig" in ends) == (method == "eigh")
+        found.append(ends)
+    variables = [each for each in tf.global_variables() if "/Conv2d" in each.op.name or "spd" in each.op.name]
+    with tf.Session() as session:
+        session.run(tf.variables_initializer(variables))
+        bimap, exact, iterative = session.run([found[0]["bimap"], found[0]["logeig"], found[1]["logeig"]])
+    assert np.linalg.eigvalsh(bimap.astype(np.float64)).min() > 1e-4
+    assert np.abs(iterative - exact).max() / np.abs(exact).max() < 1e-3
 
 
 def test_training_without_dropout_computes_the_same_function(network, spd_settings):
