@@ -1,4 +1,4 @@
-"""Runs a stage again under the TensorFlow that its run asks for (`build`, `python` in device_options), if it has to."""
+"""Runs a stage again under the TensorFlow that its run asks for (`build`, `python` in device_options), if it has to.
 
 `stages/tf` starts the default TensorFlow, which can read the parameters; those may name another one for a run, so that
 two builds can be trained and compared side by side. The process is replaced, so signals and exit codes still arrive.
