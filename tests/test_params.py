@@ -70,6 +70,13 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key, value, wanted):
     assert wanted in refused(changed(key, value))
 
 
+def test_the_iterative_logarithm_bounds_the_ridge():
+    content = changed("spd.method", "iterative")
+    assert p.parse_params(content).spd.ridge == 1e-4
+    content["spd"]["ridge"] = 0.0
+    assert "spd.ridge: the iterative logarithm wanted from 1e-06 to 0.3, given 0.0" in refused(content)
+
+
 def test_a_mistyped_key_gets_a_suggestion_and_the_right_one_is_missed():
     content = changed("train.epoch", 3)
     del content["train"]["epochs"]

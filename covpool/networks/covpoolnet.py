@@ -22,6 +22,8 @@ POOLED = "spdpooling1"
 BIMAP_WEIGHT = "orth_weight0"
 BIMAP_SIZE = 128
 FC_1, FC_2 = 2000, 128
+#: Of the norm of a Gaussian's matrix: what the iterative logarithm still resolves in float32.
+LEAST_GAUSSIAN_SHARE = 1e-6
 #: What the original's checkpoints were made with where their shapes do not tell: its defaults.
 IMAGE_SIZE, EMBEDDING_SIZE, BATCH_NORM_DECAY = 100, 128, 0.995
 
@@ -78,8 +80,10 @@ def _pool(features, layers, network, settings, endpoints):
         mapped = spd.bimap(endpoints["covariance"], weight)
     endpoints["bimap"] = mapped
     if settings.method == "iterative":
-        # The ridge keeps every eigenvalue of a covariance at this share of its trace, and so of its norm, or above.
-        endpoints["logeig"] = spd.log_iterative(mapped, lowest=settings.ridge)
+        # The ridge keeps every eigenvalue of a covariance at this share of its trace, and so of its norm, or above. The
+        # norm of a Gaussian's matrix holds the squared mean as well.
+        lowest = settings.ridge if network.pooling == "covariance" else max(settings.ridge / 100, LEAST_GAUSSIAN_SHARE)
+        endpoints["logeig"] = spd.log_iterative(mapped, lowest=lowest)
     elif layers.training:
         endpoints["logeig"], endpoints["eigenvalues"] = spd.log_reeig_with_spectrum(
             mapped, epsilon=settings.epsilon, maximum=settings.maximum
