@@ -30,7 +30,7 @@ def refused(content):
 
 
 def test_the_shipped_file_is_valid_and_every_key_is_explained():
-    assert p.load_params().train.batch_size == 32
+    assert p.load_params().train.batch_size == 16
     lines = [line for line in open("params.yaml") if line.strip() and not line.lstrip().startswith("#")]
     for line in lines:
         key = line.split(":")[0].strip()

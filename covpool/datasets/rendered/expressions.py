@@ -56,8 +56,8 @@ RECIPES: dict[str, tuple[dict[str, float], ...]] = {
         {"AU1": 1.0, "AU2": 0.4, "AU4": 0.6, "AU5": 1.1, "AU16": 0.4, "AU20": 1.1, "AU25": 0.5, "AU26": 0.1},
     ),
     "happiness": (
-        {"AU6": 0.8, "AU12": 1.0},
-        {"AU6": 0.9, "AU10": 0.5, "AU12": 1.1, "AU25": 1.0, "AU26": 0.35},
+        {"AU6": 0.9, "AU12": 1.25},
+        {"AU6": 0.9, "AU10": 0.5, "AU12": 1.25, "AU25": 1.0, "AU26": 0.35},
     ),
     "neutral": ({},),
     "sadness": (
@@ -70,8 +70,8 @@ RECIPES: dict[str, tuple[dict[str, float], ...]] = {
     ),
 }
 
-INTENSITY = (0.85, 1.15)  # of a whole expression
-UNIT_SPREAD = 0.15  # standard deviation of one unit's share in it
+INTENSITY = (0.95, 1.2)  # of a whole expression
+UNIT_SPREAD = 0.12  # standard deviation of one unit's share in it
 ASYMMETRY = 0.10  # standard deviation of the difference between the two sides
 # Faces are never quite at rest.
 STRAY_UNITS = ("AU1", "AU2", "AU4", "AU7", "AU14", "AU15", "AU17", "AU23", "AU25", "AU43")
