@@ -27,7 +27,7 @@ if __name__ == "__main__":
             cache=project / ".covpool" / "detections",
             progress=progress,
         )
-        artifacts.write_json(artifacts.NORMALISE_METRICS, counts)
+        artifacts.write_json(artifacts.NORMALISE_COUNTS, counts)
         for split, row in counts.items():
             print("normalise: {split}: {found} faces found, {fallback} not (middle taken), {dropped} dropped".format(
                 split=split, **row["all"]))  # fmt: skip

@@ -10,7 +10,7 @@ if __name__ == "__main__":
             counts = validate(
                 artifacts.RAW,
                 artifacts.VALIDATED / "manifest.csv",
-                artifacts.VALIDATED / "metrics.json",
+                artifacts.VALIDATED / "counts.json",
                 params.validate,
                 params.dataset.classes,
                 progress,

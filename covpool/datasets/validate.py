@@ -21,10 +21,10 @@ MAX_PIXELS = 16 * 3840 * 2160
 MIN_SIDE = 16
 
 
-def validate(raw, manifest, metrics, limits, classes, progress=None):
+def validate(raw, manifest, counts_file, limits, classes, progress=None):
     """Decode all pictures of `raw` and write the validated manifest and the counts.
 
-    raw: folder with `manifest.csv`; manifest, metrics: files to write; limits: `params.Validate`; classes: names;
+    raw: folder with `manifest.csv`; manifest, counts_file: files to write; limits: `params.Validate`; classes: names;
     progress: called with (done, total).
 
     Returns the counts. Raises DatasetError where the limits are broken, after both files are written.
@@ -39,7 +39,7 @@ def validate(raw, manifest, metrics, limits, classes, progress=None):
                 progress(done, len(rows))
     artifacts.write_csv(manifest, artifacts.VALIDATED_COLUMNS, rows)
     counts = count(rows, classes)
-    artifacts.write_json(metrics, counts)
+    artifacts.write_json(counts_file, counts)
     check_limits(rows, counts, limits)
     return counts
 
@@ -64,7 +64,7 @@ def inspect(folder, path):
 
 
 def count(rows, classes):
-    """Counts for DVC's metrics: pictures and bad ones, a split; usable ones a class."""
+    """Counts: pictures and bad ones, a split; usable ones a class."""
     splits = [split for split in artifacts.SPLITS if any(row["split"] == split for row in rows)]
     usable = Counter((row["split"], row["class"]) for row in rows if row["status"] == "ok")
     return {

@@ -10,8 +10,8 @@ from covpool.training.score import open_model, read_model
 def evaluate(params, name, root):
     """Evaluate the run `name` as `params.evaluate` says; writes `evaluation/<name>/`.
 
-    `predictions.csv` has a row a picture, `scores.json` all measures and what was scored, `metrics.json` the headline
-    in percent, `confusion.csv` the confusion matrix. Returns the content of scores.json.
+    `predictions.csv` has a row a picture, `scores.json` all measures and what was scored, `confusion.csv` the confusion
+    matrix. Returns the content of scores.json.
     """
     root = Path(root)
     target = root / artifacts.EVALUATION / name
@@ -33,11 +33,6 @@ def evaluate(params, name, root):
         dict(zip(columns, [actual] + counts)) for actual, counts in zip(classes, scores["confusion"])
     ])  # fmt: skip
     artifacts.write_json(target / "scores.json", scores)
-    artifacts.write_json(target / "metrics.json", {
-        "acc_pct": round(100 * scores["accuracy"], 2),
-        "mean_class_acc_pct": round(100 * scores["mean_class_accuracy"], 2),
-        "macro_f1_pct": round(100 * scores["macro_f1"], 2),
-    })  # fmt: skip
     print("{}: {} of {} pictures of {} right ({:.1%}), by the {} checkpoint (epoch {})".format(
         name, round(scores["accuracy"] * scores["images"]), scores["images"], wanted.split, scores["accuracy"],
         wanted.checkpoint, scores["epoch"]))  # fmt: skip

@@ -95,18 +95,6 @@ def run_record(facts, params, trainer):
     ))  # fmt: skip
 
 
-def headline(record):
-    """The few numbers of a record that `dvc metrics show` prints; the names say the units."""
-    return {
-        "loss": record["loss"]["total"],
-        "cross_entropy": record["loss"]["cross_entropy"],
-        "best_val_acc_pct": round(100 * record["accuracy"]["best_val"], 2),
-        "step_s": record["speed"]["seconds_per_step"],
-        "images_per_s": record["speed"]["images_per_second"],
-        "peak_gib": round(record["memory"]["peak_bytes"] / 2**30, 2),
-    }
-
-
 def step_seconds(times):
     """Seconds a step, as the seed counts: the mean over the last epoch, each step with its wait for data.
 

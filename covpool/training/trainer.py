@@ -1,7 +1,7 @@
 """A run of training: epochs, validation, the best weights, the working state, and what is written at the end.
 
 The stage's outputs appear when the run is complete: weights in `models/<run>/`, `history.csv`, `times.csv`,
-`run.json` and `metrics.json` in `runs/<run>/`. Until then all is in the working state (`state.py`), from which a run
+and `run.json` in `runs/<run>/`. Until then all is in the working state (`state.py`), from which a run
 that was ended in any way goes on, and comes out with the same weights and history.
 """
 
@@ -201,9 +201,11 @@ class Trainer:
         row = self._history_row(session, epoch, rate)
         self.history.append(row)
         self.epoch_values = []
-        if self.best is None or row["val_accuracy"] > self.best["val_accuracy"]:
+        # Of epochs that are equally right, the one that is surer of it: small splits tie often.
+        rank = (row["val_accuracy"], -row["val_cross_entropy"])
+        if self.best is None or rank > (self.best["val_accuracy"], -self.best["val_cross_entropy"]):
             self.state.save_best(session, self.graph.save_inference, epoch + 1)
-            self.best = {"epoch": epoch + 1, "val_accuracy": row["val_accuracy"]}
+            self.best = {name: row[name] for name in ("epoch", "val_accuracy", "val_cross_entropy")}
         self._save(session)
         histograms = None if self.graph.histograms is None else session.run(self.graph.histograms)
         with writing(self.root, "TensorBoard's events"):
@@ -262,7 +264,6 @@ class Trainer:
         artifacts.write_csv(runs / "times.csv", artifacts.TIMES_COLUMNS, self.times)
         self.record = record.run_record(self.facts, self.params, self)
         artifacts.write_json(runs / "run.json", self.record)
-        artifacts.write_json(runs / "metrics.json", record.headline(self.record))
 
     @contextlib.contextmanager
     def _signals(self):

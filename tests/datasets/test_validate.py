@@ -42,7 +42,7 @@ def raw(tmp_path):
 def run(raw, tmp_path, **limits):
     out = tmp_path / "validated"
     changed = dataclasses.replace(LIMITS, **limits)
-    return validate(raw, out / "manifest.csv", out / "metrics.json", changed, ("a", "b"))
+    return validate(raw, out / "manifest.csv", out / "counts.json", changed, ("a", "b"))
 
 
 def test_all_rows_are_kept_and_bad_ones_have_a_reason(raw, tmp_path):
@@ -59,7 +59,7 @@ def test_all_rows_are_kept_and_bad_ones_have_a_reason(raw, tmp_path):
         "train": {"pictures": 5, "bad": 2, "usable": {"a": 2, "b": 1}},
         "val": {"pictures": 2, "bad": 1, "usable": {"a": 0, "b": 1}},
     }
-    assert artifacts.read_json(tmp_path / "validated" / "metrics.json") == counts
+    assert artifacts.read_json(tmp_path / "validated" / "counts.json") == counts
 
 
 def test_limits_fail_with_the_counts_and_keep_the_lists(raw, tmp_path):
