@@ -61,7 +61,7 @@ def _sizes(rows):
 
 
 def _face_counts(root):
-    path = root / artifacts.NORMALISE_METRICS
+    path = root / artifacts.NORMALISE_COUNTS
     if not path.exists():
         return None
     content = artifacts.read_json(path)
