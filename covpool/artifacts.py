@@ -106,15 +106,16 @@ def read_json(path):
 def write_csv(path, columns, rows):
     """Write dictionaries as CSV. A float is written so that it reads back the same; None is an empty cell."""
     with atomic_file(path) as stream:
-        stream.write(_line(columns))
+        stream.write(csv_line(columns))
         for row in rows:
             unknown = set(row) - set(columns)
             if unknown:
                 raise ValueError("{}: no such column: {}".format(path, ", ".join(sorted(unknown))))
-            stream.write(_line([_cell(row.get(column)) for column in columns]))
+            stream.write(csv_line([_cell(row.get(column)) for column in columns]))
 
 
-def _line(cells):
+def csv_line(cells):
+    """One line of a CSV, of cells of text."""
     # Not csv.writer: with lines that end in a bare newline it leaves a carriage return inside a cell unquoted.
     quoted = ['"{}"'.format(cell.replace('"', '""')) if set(cell) & set(',"\r\n') else cell for cell in cells]
     return (",".join(quoted) or '""') + "\n"

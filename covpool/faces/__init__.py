@@ -4,9 +4,10 @@ The entrance is `normalise_dataset`, which turns a validated manifest into array
 picture: `face = detect(image, create("mtcnn"))`, then `align(image, face.landmarks, size, margin)`.
 """
 
+from covpool.faces.crops import DETECTORS, FALLBACKS, NormaliseError
 from covpool.faces.detectors import DetectorMissing, Face, create, detect
 from covpool.faces.geometry import LANDMARKS, TEMPLATE, align, similarity_transform
-from covpool.faces.normalise import DETECTORS, FALLBACKS, NormaliseError, normalise_dataset
+from covpool.faces.normalise import normalise_dataset
 from covpool.faces.pictures import PictureError, decode_picture
 
 __all__ = [

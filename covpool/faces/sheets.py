@@ -5,16 +5,13 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from covpool import artifacts
 from covpool.faces import pictures
-
-if TYPE_CHECKING:
-    from covpool.faces.normalise import Crop
+from covpool.faces.crops import Crop
 
 SAMPLE = 60
 WORST = 40
