@@ -20,7 +20,7 @@ SMALL = {
     "network.pooling": "average", "network.embedding_size": 8, "normalise.size": 48, "normalise.margin": 4,
     "train.epochs": 3, "train.epoch_size": 3, "train.batch_size": 6, "evaluate.batch_size": 6,
     "train.schedule": [[0, 0.002], [2, 0.001]], "train.weight_decay": 0.01, "train.center_loss_factor": 0.01,
-    "train.nrof_preprocess_threads": 2,
+    "train.nrof_preprocess_threads": 2, "train.keep_probability": 0.8,
 }  # fmt: skip
 
 
