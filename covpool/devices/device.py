@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
 from tensorflow.python.client import device_lib
 
 from covpool.devices.host import cpu_name
@@ -58,6 +59,8 @@ def open_cpu(name="cpu", threads=0):
         device_count={"GPU": 0},
         allow_soft_placement=False,
     )
+    # It would gather additions into one of many terms, whose order is that in which memory becomes free.
+    config.graph_options.rewrite_options.arithmetic_optimization = rewriter_config_pb2.RewriterConfig.OFF
     record = {"name": cpu_name(), "count": 1, "driver": None, "threads": threads}
     return Device(name, "cpu", "/device:CPU:0", config, record)
 

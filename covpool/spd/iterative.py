@@ -23,7 +23,9 @@ that are rounding errors; an indefinite matrix is not meant to come here and div
 
 The gradient is TensorFlow's own through the products: exact for the function that is computed.
 """
+import functools
 import math
+import operator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -93,7 +95,8 @@ def _polynomial(coefficients, powers, identity):
         terms = [c * power for c, power in zip(coefficients[start + 1:start + BLOCK], powers)]
         # The highest block has the highest power as well; the others multiply what has been summed so far by it.
         terms.append(coefficients[-1] * powers[-1] if start == starts[-1] else tf.matmul(powers[-1], result))
-        result = tf.add_n(terms) + coefficients[start] * identity
+        # Not add_n, which adds in the order in which memory becomes free: the last digit would not repeat.
+        result = functools.reduce(operator.add, terms) + coefficients[start] * identity
     return result
 
 

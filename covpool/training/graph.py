@@ -101,7 +101,10 @@ class TrainingGraph:
         """The op that moves weights, step count and averages, in this order; and the norms of the gradients."""
         train = self.params.train
         optimizer = make_optimizer(train, self.learning_rate)
-        gradients = optimizer.compute_gradients(loss, self.variables)
+        # Gradients that meet are added two at a time. More at once are added in the order in which memory becomes
+        # free, which differs from run to run, and with it the last digit.
+        tree = tf.AggregationMethod.EXPERIMENTAL_TREE
+        gradients = optimizer.compute_gradients(loss, self.variables, aggregation_method=tree)
         update = spd.apply_on_stiefel(
             optimizer, gradients, self.bimap_weights, self.global_step, retraction=self._retraction
         )

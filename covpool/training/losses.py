@@ -26,7 +26,8 @@ def losses(endpoints, labels, kernels, classes, train, class_weights):
     updates = []
     # A term with the factor 0 would still cost its pass over every weight.
     if train.weight_decay:
-        l2 = train.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+        # Not add_n, which adds in the order in which memory becomes free: the last digit would not repeat.
+        l2 = train.weight_decay * tf.reduce_sum(tf.stack([tf.nn.l2_loss(kernel) for kernel in kernels]))
     if train.center_loss_factor:
         distance, updates = center_loss(endpoints["embeddings"], labels, classes, train.center_loss_alfa)
         center = train.center_loss_factor * distance

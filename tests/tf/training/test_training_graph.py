@@ -294,3 +294,16 @@ def test_the_first_twenty_steps_are_those_of_every_build(running):
     found = np.array([run.step(1e-4)[:2] for _ in range(20)])
     np.testing.assert_allclose(found[:5], FIRST_STEPS[:5], atol=5e-4)
     np.testing.assert_allclose(found, FIRST_STEPS, atol=1e-2)
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"network.pooling": "gaussian"}, {"network.pooling": "covariance"},
+    {"network.pooling": "covariance", "spd.method": "iterative"},
+])  # fmt: skip
+def test_no_sum_depends_on_when_memory_becomes_free(running, changes):
+    """AddN starts from whichever of its inputs it may overwrite, which is a matter of timing; two terms commute."""
+    graph = running(changes).graph.graph
+    assert not [op.name for op in graph.get_operations() if op.type in ("AddN", "AccumulateNV2") and len(op.inputs) > 2]
+    # Nor may TensorFlow's rewriting make such sums of additions.
+    options = devices.open_cpu().config.graph_options.rewrite_options
+    assert options.arithmetic_optimization == options.OFF
