@@ -119,10 +119,10 @@ def augment(images, augmentation, size):
     x = x * (1.0 - 2.0 * mirrored)
     source_y = tf.cos(angle) * y + tf.sin(angle) * x + (height - 1) / 2.0 + down
     source_x = tf.cos(angle) * x - tf.sin(angle) * y + (width - 1) / 2.0 + right
-    return _sample(tf.cast(images, tf.float32), source_y, source_x, count, height, width, size)
+    return _sample(tf.cast(images, tf.float32), source_y, source_x, count, height, width)
 
 
-def _sample(images, y, x, count, height, width, size):
+def _sample(images, y, x, count, height, width):
     """Bilinear values of [b, h, w, 3] at the positions y, x [b, size, size], which are clamped to the picture."""
     y = tf.clip_by_value(y, 0.0, height - 1.0)
     x = tf.clip_by_value(x, 0.0, width - 1.0)
@@ -170,13 +170,15 @@ def normalise(images, rule):
 def in_batches(function, images, batch_size):
     """`function` of all pictures [n, h, w, c], `batch_size` at a time: an array, or a dictionary of them.
 
-    Each call sees a full batch, the last one filled up with its last picture, so that every shape is the same.
+    Each call sees a full batch, the last one filled up with its last picture (with black where there is none at all),
+    so that every shape is the same.
     """
     parts = []
-    for start in range(0, len(images), batch_size):
+    for start in range(0, max(1, len(images)), batch_size):
         batch = np.asarray(images[start : start + batch_size])
         missing = batch_size - len(batch)
-        full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+        filling = batch[-1:] if len(batch) else np.zeros((1,) + images.shape[1:], images.dtype)
+        full = np.concatenate([batch, np.repeat(filling, missing, axis=0)]) if missing else batch
         found = function(full)
         keep = batch_size - missing
         parts.append({key: value[:keep] for key, value in found.items()} if isinstance(found, dict) else found[:keep])

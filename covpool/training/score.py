@@ -103,14 +103,21 @@ def read_faces(path):
         images = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise artifacts.ArtifactError("{} is no NumPy array (.npy): {}".format(path, error)) from None
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype not in (np.uint8, np.float32) or not len(images):
+    if not isinstance(images, np.ndarray):
+        raise artifacts.ArtifactError("{} is an archive of arrays (.npz): wanted one array (.npy).".format(path))
+    native = images.dtype.newbyteorder("=")
+    if images.ndim != 4 or images.shape[3] != 3 or native not in (np.uint8, np.float32):
         raise artifacts.ArtifactError(
-            "{}: wanted uint8 or float32 [n, h, w, 3] with n from 1, it is {} {}".format(
-                path, images.dtype, list(images.shape)
-            )
+            "{}: wanted uint8 or float32 [n, h, w, 3], it is {} {}".format(path, images.dtype, list(images.shape))
         )
-    if images.dtype == np.float32 and not np.isfinite(images).all():
-        raise artifacts.ArtifactError("{}: holds values that are not finite.".format(path))
+    images = images.astype(native, copy=False)
+    if native == np.float32 and len(images):
+        low, high = float(images.min()), float(images.max())
+        # The two differ from themselves where a value is nan, and are infinite where one is.
+        if not np.isfinite([low, high]).all():
+            raise artifacts.ArtifactError("{}: holds values that are not finite.".format(path))
+        if low >= 0 and high <= 1:
+            print("{}: all values lie in 0..1; the network was trained on 0..255.".format(path), file=sys.stderr)
     return images
 
 

@@ -169,13 +169,36 @@ def test_wrong_calls_are_told(tmp_path, monkeypatch, capsys, original, finished)
 
 @pytest.mark.parametrize("array, word", [
     (np.zeros((2, 48, 48), np.uint8), "[2, 48, 48]"), (np.zeros((2, 48, 48, 3)), "float64"),
-    (np.zeros((0, 48, 48, 3), np.uint8), "n from 1"), (np.zeros((1, 40, 48, 3), np.uint8), "smaller than"),
+    (np.zeros((1, 48, 48, 3), ">i2"), ">i2"), (np.zeros((1, 40, 48, 3), np.uint8), "smaller than"),
     (np.full((1, 48, 48, 3), np.nan, np.float32), "not finite"), (np.array([{}]), "no NumPy array"),
-], ids=["rank", "dtype", "empty", "small", "nan", "pickle"])  # fmt: skip
+], ids=["rank", "dtype", "integers", "small", "nan", "pickle"])  # fmt: skip
 def test_faces_that_can_not_be_scored_are_told(tmp_path, monkeypatch, capsys, finished, array, word):
     monkeypatch.chdir(tmp_path)
     np.save("faces.npy", array, allow_pickle=True)
     assert word in refused(capsys, "--model", finished.folder / "models/cpu", "--faces", "faces.npy")
+
+
+def test_an_archive_of_arrays_is_told(tmp_path, monkeypatch, capsys, finished):
+    monkeypatch.chdir(tmp_path)
+    np.savez("faces.npz", faces=np.zeros((1, 48, 48, 3), np.uint8))
+    assert "archive of arrays" in refused(capsys, "--model", finished.folder / "models/cpu", "--faces", "faces.npz")
+
+
+def test_any_number_of_faces_in_any_byte_order(tmp_path, monkeypatch, capsys, finished, scores):
+    monkeypatch.chdir(tmp_path)
+    faces = np.load(str(finished.folder / "data/faces/val.npy"))
+    model = ("--model", finished.folder / "models/cpu")
+    wanted = scores(*model, "--faces", finished.folder / "data/faces/val.npy")
+    for count in (0, 1, 5):
+        np.save("swapped.npy", faces[:count].astype(">f4"))
+        found = scores(*model, "--faces", "swapped.npy", "--batch-size", 4)
+        assert set(found) == set(wanted)
+        for name in wanted:
+            assert found[name].shape == (count,) + wanted[name].shape[1:]
+            np.testing.assert_allclose(found[name], wanted[name][:count], rtol=1e-4, atol=1e-4)
+    np.save("scaled.npy", (faces[:2] / 255).astype(np.float32))
+    score.main([str(each) for each in model] + ["--faces", "scaled.npy", "--out", "out/scores.npz"])
+    assert capsys.readouterr().err == "scaled.npy: all values lie in 0..1; the network was trained on 0..255.\n"
 
 
 def test_a_device_by_name_comes_from_params(tmp_path, monkeypatch, capsys, finished):
