@@ -12,7 +12,8 @@ import numpy as np
 from covpool import artifacts, devices
 from covpool.params import as_plain
 
-ROOMS = ("spd", "networks", "training", "devices")
+#: What a run's result depends on of this package: what the stage `train` names in dvc.yaml.
+CODE = ("artifacts.py", "interpreter.py", "devices", "networks", "spd", "training")
 
 
 def facts(params, device, root):
@@ -114,7 +115,7 @@ def _rounded(value):
 
 def _code_hash():
     package = Path(__file__).resolve().parent.parent
-    files = sorted(path for room in ROOMS for path in (package / room).glob("**/*.py")) + sorted(package.glob("*.py"))
+    files = [path for name in CODE for path in sorted((package / name).glob("**/*.py")) or [package / name]]
     return artifacts.content_hash([[str(path.relative_to(package)), artifacts.sha256_file(path)] for path in files])
 
 
