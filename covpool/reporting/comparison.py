@@ -8,14 +8,32 @@ Published figures are never compared with a run: nothing shows that they come fr
 
 import math
 
+from covpool.params import NAMED_SCHEDULES
 from covpool.reporting.published import published_training
 
 #: Which kind the others are measured against, best first.
 REFERENCE_KINDS = ("gpu", "cpu", "npu")
 
-#: Weights of the loss's terms where the original's options are left alone (weight_decay, center_loss_factor). The
-#: published loss is the sum of all three terms.
-ORIGINAL_LOSS_TERMS = {"weight_decay": 5e-2, "center_loss_factor": 1e-2}
+#: What the Ascend port trains with where its options are left alone: in words, path among the parameters, value. Those
+#: that it takes without effect (dropout, augmentation) stand as what they come to.
+ORIGINAL_SETTINGS = (
+    ("network", "network.model_def", "covpoolnet2"),
+    ("pooling", "network.pooling", "covariance"),
+    ("vectorisation", "network.vectorise", "full"),
+    ("embedding size", "network.embedding_size", 128),
+    ("batch norm decay", "network.batch_norm_decay", 0.995),
+    ("matrix logarithm", "spd.method", "eigh"),
+    ("image size", "normalise.size", 100),
+    ("input normalisation", "network.normalisation", "none"),
+    ("optimizer", "train.optimizer", "ADAM"),
+    ("dropout, share kept", "train.keep_probability", 1.0),
+    ("weight decay", "train.weight_decay", 5e-2),
+    ("center loss factor", "train.center_loss_factor", 1e-2),
+)
+ORIGINAL_ADAM_EPSILON = 0.1
+
+#: Parameters that change no weight and no loss, at most a time. `pretrained_model` is a path: its content is compared.
+NO_PART_OF_THE_WORK = ("train.nrof_preprocess_threads", "train.log_histograms", "train.pretrained_model")
 
 BYTES_PER_GIB = 2**30
 
@@ -92,6 +110,7 @@ def _entry(run, work, reference, tolerance):
     entry.update(
         kind=run.kind,
         device=device_text(run),
+        tensorflow=tensorflow_text(run),
         work=work,
         settings=settings(run),
         figures={key: run.value(path) for key, path in RECORDED.items()}
@@ -116,9 +135,16 @@ def _entry(run, work, reference, tolerance):
 
 
 def settings(run):
-    """What a reader needs to know of a run's work: model, data, length and batch."""
+    """What a reader needs to know of a run's work: network, data, length and batch."""
     return {
         "model": run.value("parameters.network.model_def"),
+        "pooling": run.value("parameters.network.pooling"),
+        "embedding_size": run.value("parameters.network.embedding_size"),
+        "logarithm": run.value("parameters.spd.method"),
+        "normalisation": run.value("parameters.network.normalisation"),
+        "image_size": run.value("parameters.normalise.size"),
+        "optimizer": run.value("parameters.train.optimizer"),
+        "learning_rate": rate_text(run.value("parameters.train") or {}),
         "data": run.value("data.kind"),
         "data_hash": run.value("data.hash"),
         "images": run.value("data.images"),
@@ -138,24 +164,57 @@ def differences(run, reference):
         here, there = (item.value(f"progress.{key}") for item in (run, reference))
         if here != there:
             found.append(f"{what}: {_plain(here)} here, {_plain(there)} at {reference.title}")
-    ours, theirs = (flatten(item.value("parameters") or {}) for item in (run, reference))
-    for key in sorted(ours.keys() | theirs.keys()):
-        here, there = ours.get(key), theirs.get(key)
-        if here != there:
+    if run.value("data.pretrained") != reference.value("data.pretrained"):
+        here, there = (_start_text(item.value("data.pretrained")) for item in (run, reference))
+        found.append(f"starts from {here} here, from {there} at {reference.title}")
+    for key, here, there in _other_parameters(run, reference):
+        if key not in NO_PART_OF_THE_WORK:
             found.append(f"parameter {key}: {_plain(here)} here, {_plain(there)} at {reference.title}")
     return found
 
 
+def _other_parameters(run, reference):
+    ours, theirs = (flatten(item.value("parameters") or {}) for item in (run, reference))
+    return [
+        (key, ours.get(key), theirs.get(key))
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _start_text(pretrained):
+    return f"the weights {pretrained[:12]}" if pretrained else "new weights"
+
+
 def remarks(run, reference):
     """What differs between comparable runs beside the device, and may explain a difference in their figures."""
+    at = f"at {reference.title}"
     found = []
     for path, what in (("tensorflow.version", "TensorFlow"), ("tensorflow.build", "TensorFlow build")):
         here, there = (_plain(item.value(path)) for item in (run, reference))
         if here != there:
-            found.append(f"{what} {here} here, {there} at {reference.title}")
+            found.append(f"{what} {here} here, {there} {at}")
+    if run.kind == reference.kind:
+        # Of one kind, what a device was set to is what tells the runs apart.
+        ours, theirs = (flatten(item.value("device")) for item in (run, reference))
+        for key in sorted(ours.keys() | theirs.keys()):
+            here, there = (_plain(item.get(key)) for item in (ours, theirs))
+            if here != there:
+                found.append(f"device {key} {here} here, {there} {at}")
+    for key, here, there in _other_parameters(run, reference):
+        if key in NO_PART_OF_THE_WORK[:2]:
+            found.append(f"parameter {key}: {_plain(here)} here, {_plain(there)} {at}")
     if run.value("code.hash") != reference.value("code.hash"):
         found.append(f"its code is not that of {reference.title} (the hashes of the code differ)")
+    scored = [scored_text(item.score("split"), item.score("checkpoint")) for item in (run, reference)]
+    if None not in scored and scored[0] != scored[1]:
+        found.append(f"scored on {scored[0]} here, on {scored[1]} {at}")
     return found
+
+
+def scored_text(split, checkpoint):
+    """Which pictures and weights a score is of, in words; None where there is no score."""
+    return f"{split} by the {checkpoint} checkpoint" if split else None
 
 
 def flatten(content, prefix=""):
@@ -227,7 +286,8 @@ def signed_percent(share):
 def differs_from_published(run):
     """Under which conditions a run's figures and the Ascend port's published ones were measured differently.
 
-    Returns a list of `{"what", "here", "published"}`.
+    Returns a list of `{"what", "here", "published"}`. The port's README names data, batch and epochs; the rest are the
+    defaults of its options, which it says nothing against.
     """
     published = published_training("gpu")["loss"]
     devices = [figure["loss"].device for figure in map(published_training, ("npu", "gpu"))]
@@ -240,13 +300,37 @@ def differs_from_published(run):
     for key, what in (("batch_size", "batch size"), ("epochs", "epochs"), ("epoch_size", "steps an epoch")):
         if run.value(f"progress.{key}") != getattr(published, key):
             found.append((what, _plain(run.value(f"progress.{key}")), str(getattr(published, key))))
-    for key, original in ORIGINAL_LOSS_TERMS.items():
-        here = run.value(f"parameters.train.{key}")
+    for what, path, original in ORIGINAL_SETTINGS:
+        here = run.value(f"parameters.{path}")
         if here != original:
-            found.append((key.replace("_", " "), _plain(here), f"{_plain(original)} (the original's default)"))
+            found.append((what, _plain(here), _plain(original)))
+    if run.value("parameters.train.optimizer") == "ADAM":
+        epsilon = run.value("parameters.train.adam.epsilon")
+        if epsilon != ORIGINAL_ADAM_EPSILON:
+            found.append(("ADAM's epsilon", _plain(epsilon), _plain(ORIGINAL_ADAM_EPSILON)))
+    here, original = (rate_text(train) for train in (run.value("parameters.train") or {}, _ORIGINAL_RATE))
+    if here != original:
+        found.append(("learning rate", here, original))
+    augmentation = [name for name in ("crop", "flip", "rotate") if run.value(f"parameters.train.random_{name}")]
+    if augmentation:
+        found.append(("augmentation", ", ".join(augmentation), "none"))
+    if run.value("data.pretrained"):
+        found.append(("start", _start_text(run.value("data.pretrained")), "new weights"))
     if not (run.kind == "npu" and "910" in str(run.value("device.name"))):
         found.append(("device", device_text(run), ", ".join(devices)))
     return [dict(zip(("what", "here", "published"), item, strict=True)) for item in found]
+
+
+_ORIGINAL_RATE = {"learning_rate": -1.0, "schedule": NAMED_SCHEDULES["model1"]}
+
+
+def rate_text(train):
+    """The learning rate of the section `train` of a record, in words."""
+    rate, schedule = train.get("learning_rate"), train.get("schedule")
+    if rate is None or rate < 0:
+        return ", ".join(f"{value:g} from epoch {first}" for first, value in schedule or ()) or "nothing"
+    factor = train.get("learning_rate_decay_factor", 1)
+    return f"{rate:g}" + ("" if factor == 1 else f", times {factor:g} every {train['learning_rate_decay_epochs']} epochs")
 
 
 #: What `dataset.kind` means, in words.
@@ -258,6 +342,12 @@ def device_text(run):
     count, name = run.value("device.count"), run.value("device.name")
     many = f"{count} \N{MULTIPLICATION SIGN} " if isinstance(count, int) and count > 1 else ""
     return f"{many}{name}" if name else f"{many}{run.kind.upper()} (it does not tell its name)"
+
+
+def tensorflow_text(run):
+    """The TensorFlow of a run: version, and build where that says something else."""
+    version, build = (_plain(run.value(f"tensorflow.{key}")) for key in ("version", "build"))
+    return version if build in ("tensorflow", "nothing") else f"{version} ({build})"
 
 
 def _plain(value):

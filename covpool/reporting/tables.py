@@ -8,7 +8,7 @@ share a row; a device that the published row does not know has a column of its o
 import re
 from dataclasses import dataclass
 
-from covpool.reporting.comparison import BYTES_PER_GIB, DATA_NAMES, percent, signed_percent
+from covpool.reporting.comparison import BYTES_PER_GIB, DATA_NAMES, percent, scored_text, signed_percent
 
 ABSENT = "\N{EN DASH}"
 
@@ -17,6 +17,9 @@ PORT_TABLES = (
     ("loss", "loss", "Evaluation method: mean of the loss over the last epoch."),
     ("seconds_per_step", "Seconds per Step", "Evaluation method: mean time of a single step over the last epoch."),
 )
+
+#: The devices that the port publishes, as its headings name them.
+PUBLISHED_COLUMNS = ("NPU", "GPU")
 
 #: Significant digits of the headline figures: more than a run repeats, few enough to be read in a diff.
 HEADLINE_DIGITS = 6
@@ -53,11 +56,13 @@ def _device_columns(groups):
     Runs that did other work stand in other rows, so they share their kind's column; a second run of the same kind and
     the same work needs one of its own.
     """
-    columns = {"NPU": [], "GPU": []}
+    columns = {title: [] for title in PUBLISHED_COLUMNS}
     for group in groups:
-        taken = set()
+        taken, kinds = set(), [entry["kind"] for entry in group]
         for entry in group:
-            title = entry["title"] if entry["kind"] in taken else entry["kind"].upper()
+            kind = entry["kind"].upper()
+            first = entry["kind"] not in taken and kind in PUBLISHED_COLUMNS
+            title = kind if first or kinds.count(entry["kind"]) == 1 else entry["title"]
             taken.add(entry["kind"])
             columns.setdefault(title, []).append(entry["name"])
     return columns
@@ -74,19 +79,24 @@ def _port_table(published, groups, columns, key, heading, note):
         figures = {entry["name"]: text(entry["figures"][key]) for entry in group}
         mark = f" ({number})" if len(groups) > 1 else ""
         rows.append(
-            (f"{group[0]['settings']['model']}{mark}", str(group[0]["settings"]["epochs"]))
+            (f"{model_text(group[0]['settings'])}{mark}", str(group[0]["settings"]["epochs"]))
             + tuple(next((figures[name] for name in names if name in figures), ABSENT) for names in columns.values())
         )
     return Table(("Model", "Epochs", *(f"{title} {heading}" for title in columns)), tuple(rows), note)
 
 
+def model_text(settings):
+    """A network in words: two that pool differently are two networks."""
+    return f"{settings['model']}, {settings['pooling']} pooling"
+
+
 def work_text(settings):
-    """What a run did, in words: model, data, length and batch."""
+    """What a run did, in words: network, data, length, batch and optimiser."""
     data = DATA_NAMES.get(settings["data"], settings["data"])
     images = ", ".join(f"{number} {split}" for split, number in (settings["images"] or {}).items() if number)
     return (
-        f"{settings['model']} on {data}{f' ({images})' if images else ''}, {count(settings['epochs'], 'epoch')} of "
-        f"{count(settings['epoch_size'], 'step')}, batch {settings['batch_size']}"
+        f"{model_text(settings)}, on {data}{f' ({images})' if images else ''}, {count(settings['epochs'], 'epoch')} of "
+        f"{count(settings['epoch_size'], 'step')}, batch {settings['batch_size']}, {settings['optimizer']}"
     )
 
 
@@ -123,6 +133,16 @@ def energy(value):
     return ABSENT if value is None else f"{value / 1000:.1f} kJ"
 
 
+#: Settings of a run in the table with every figure.
+SETTING_ROWS = (
+    ("Matrix logarithm", "logarithm"),
+    ("Embedding size", "embedding_size"),
+    ("Image size", "image_size"),
+    ("Input normalisation", "normalisation"),
+    ("Optimizer", "optimizer"),
+    ("Learning rate", "learning_rate"),
+)
+
 #: Rows of the table with every figure: name, key, how it is written, and whether the published runs have it.
 FIGURE_ROWS = (
     ("Loss (total), mean of the last epoch", "loss", lambda value: fixed(value, 4), True),
@@ -134,7 +154,7 @@ FIGURE_ROWS = (
     ("\N{EN DASH} 90th percentile", "p90_seconds", seconds, False),
     ("\N{EN DASH} share spent waiting for data", "waiting_share", share, False),
     ("Images per second", "images_per_second", lambda value: fixed(value, 1), True),
-    ("Accuracy, as evaluated", "accuracy", share, False),
+    ("Accuracy, as scored", "accuracy", share, False),
     ("Mean class accuracy", "mean_class_accuracy", share, False),
     ("Macro F1", "macro_f1", share, False),
     ("Best accuracy on val while training", "best_val_accuracy", share, False),
@@ -162,6 +182,8 @@ def figures_table(comparison):
     published, runs = comparison["published"], [entry for entry in comparison["runs"] if entry["status"] == "read"]
     rows = [
         ("Device", *(row["device"] for row in published), *(entry["device"] for entry in runs)),
+        ("TensorFlow", *("1.15" for _ in published), *(entry["tensorflow"] for entry in runs)),
+        ("Network", *(row["model"] for row in published), *(model_text(entry["settings"]) for entry in runs)),
         ("Data", *(row["data"] for row in published), *(_data_name(entry) for entry in runs)),
         (
             "Batch size",
@@ -174,7 +196,11 @@ def figures_table(comparison):
             *(f"{_setting(entry, 'epochs')} \N{MULTIPLICATION SIGN} {_setting(entry, 'epoch_size')}" for entry in runs),
         ),
     ]
+    for name, key in SETTING_ROWS:
+        rows.append((name, *(ABSENT for _ in published), *(_setting(entry, key) for entry in runs)))
     for name, key, text, known in FIGURE_ROWS:
+        if key == "accuracy":
+            rows.append(("Scored", *(ABSENT for _ in published), *(_scored(entry) for entry in runs)))
         theirs = (text(row[key]) if known else ABSENT for row in published)
         rows.append((name, *theirs, *(text(entry["figures"][key]) for entry in runs)))
     headings = ("", *(f"{row['kind'].upper()}, published" for row in published), *(entry["title"] for entry in runs))
@@ -200,6 +226,15 @@ def _kept(rows):
 
 def _data_name(entry):
     return DATA_NAMES.get(entry["settings"]["data"], str(entry["settings"]["data"]))
+
+
+def _scored(entry):
+    scored = entry["evaluation"]
+    text = scored_text(scored["split"], scored["checkpoint"])
+    if text is None:
+        return ABSENT
+    epoch = "" if scored["epoch"] is None else f" (epoch {scored['epoch']})"
+    return f"{text}{epoch}, {count(scored['images'], 'picture')}"
 
 
 def _setting(entry, key):
@@ -317,9 +352,9 @@ def _escape(text):
 
 
 CSV_COLUMNS = (
-    "origin", "name", "kind", "device", "status", "model", "data", "data_hash", "epochs", "epoch_size", "steps",
+    "origin", "name", "kind", "device", "tensorflow", "status", "model", "pooling", "optimizer", "data", "data_hash", "epochs", "epoch_size", "steps",
     "batch_size", "loss", "cross_entropy", "l2_loss", "center_loss", "seconds_per_step", "median_seconds",
-    "p90_seconds", "waiting_share", "images_per_second", "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes",
+    "p90_seconds", "waiting_share", "images_per_second", "split", "checkpoint", "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes",
     "joules", "comparable", "loss_difference", "step_ratio", "images_per_second_ratio", "peak_memory_ratio",
     "energy_ratio", "verdict", "reason", "source",
 )  # fmt: skip
@@ -334,7 +369,8 @@ def csv_rows(comparison):
         if entry["status"] == "read":
             found = {**entry["settings"], **entry["figures"], **(entry["against_reference"] or {})}
             known |= {key: found[key] for key in found if key in CSV_COLUMNS}
-            known |= {key: entry[key] for key in ("kind", "device", "comparable")}
+            known |= {key: entry[key] for key in ("kind", "device", "tensorflow", "comparable")}
+            known |= {key: entry["evaluation"][key] for key in ("split", "checkpoint")}
             known["verdict"] = entry["verdict"]["result"] if entry["verdict"] else None
             known["reason"] = "; ".join(entry["differences"]) or None
         yield known
@@ -346,31 +382,35 @@ HEADLINES = {
     "cross_entropy": ("cross_entropy", 1),
     "step_s": ("seconds_per_step", 1),
     "images_per_s": ("images_per_second", 1),
+    "peak_gib": ("peak_bytes", 1 / BYTES_PER_GIB),
+    "energy_kj": ("joules", 1e-3),
+}
+#: The same of its scores, under a name that says of which split and checkpoint they are.
+SCORES = {
     "acc_pct": ("accuracy", 100),
     "mean_class_acc_pct": ("mean_class_accuracy", 100),
     "macro_f1_pct": ("macro_f1", 100),
-    "peak_gib": ("peak_bytes", 1 / BYTES_PER_GIB),
-    "energy_kj": ("joules", 1e-3),
 }
 
 
 def headline_metrics(comparison):
-    """`metrics.json`: the headline figures of each run, and of the first comparable NPU and GPU (or other kinds).
+    """`metrics.json`: the headline figures of each run, and of each that is compared with the reference.
 
-    A name of a comparison starts with the two kinds, as recorded: `npu_gpu_loss_diff_pct`, `npu_gpu_step_ratio`.
+    Scores stand under split and checkpoint: `cpu.val_best.acc_pct`. A name of a comparison starts with the two kinds,
+    as recorded, `npu_gpu_loss_diff_pct`, `npu_gpu_step_ratio`; of two runs of one kind with their names.
     """
     metrics = {}
     for entry in comparison["runs"]:
         if entry["status"] == "read":
-            found = {name: (entry["figures"][key], factor) for name, (key, factor) in HEADLINES.items()}
-            metrics[entry["label"]] = {
-                name: _headline(value * factor) for name, (value, factor) in found.items() if value is not None
-            }
-    kinds = {entry["name"]: entry.get("kind") for entry in comparison["runs"]}
-    reference_kind = kinds.get(comparison["reference"])
+            metrics[entry["label"]] = _headlines(entry, HEADLINES)
+            if entry["evaluation"]["split"]:
+                scored = "{split}_{checkpoint}".format(**entry["evaluation"])
+                metrics[entry["label"]][scored] = _headlines(entry, SCORES)
+    reference = next((entry for entry in comparison["runs"] if entry["name"] == comparison["reference"]), None)
     for entry in comparison["runs"]:
-        if entry.get("comparable") and entry["kind"] != reference_kind:
-            pair = f"{entry['kind']}_{reference_kind}"
+        if entry.get("comparable"):
+            key = "label" if entry["kind"] == reference["kind"] else "kind"
+            pair = f"{entry[key]}_{reference[key]}"
             against = entry["against_reference"]
             for name, value in (
                 (f"{pair}_loss_diff_pct", against["loss_difference"] and 100 * against["loss_difference"]),
@@ -379,6 +419,11 @@ def headline_metrics(comparison):
                 if value is not None:
                     metrics.setdefault(name, _headline(value))
     return metrics
+
+
+def _headlines(entry, wanted):
+    found = {name: (entry["figures"][key], factor) for name, (key, factor) in wanted.items()}
+    return {name: _headline(value * factor) for name, (value, factor) in found.items() if value is not None}
 
 
 def _headline(value):

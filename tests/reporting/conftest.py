@@ -28,11 +28,13 @@ def parameters():
     return {
         "dataset": {"kind": "rendered", "classes": list(CLASSES)},
         "normalise": {"detector": "mtcnn", "size": 100, "margin": 6, "min_score": 0.9, "fallback": "center"},
-        "network": {"model_def": "covpoolnet2", "embedding_size": 128, "vectorise": "full"},
+        "network": {"model_def": "covpoolnet2", "pooling": "covariance", "embedding_size": 128, "vectorise": "full",
+                    "normalisation": "per_image", "batch_norm_decay": 0.9},
         "spd": {"method": "eigh", "epsilon": 1e-4, "maximum": 1e4},
         "train": {
             "epochs": EPOCHS, "epoch_size": EPOCH_SIZE, "batch_size": BATCH, "optimizer": "ADAM",
-            "schedule": [[0, 0.001], [8, 0.0003]], "weight_decay": 0.0, "center_loss_factor": 0.0,
+            "learning_rate": -1.0, "keep_probability": 0.5, "nrof_preprocess_threads": 4, "log_histograms": False,
+            "random_crop": True, "random_rotate": False, "schedule": [[0, 0.001], [8, 0.0003]], "weight_decay": 0.0, "center_loss_factor": 0.0,
             "pretrained_model": "", "random_flip": True, "adam": {"beta1": 0.9, "epsilon": 1e-4},
         },
     }  # fmt: skip
@@ -115,11 +117,11 @@ class Project:
         return {
             "format": 1, "name": name, "kind": kind,
             "device": {"name": device, "count": 1, "driver": "550.54" if kind == "gpu" else None, "threads": 2},
-            "tensorflow": {"version": "1.15.2", "build": "intel-tensorflow", "python": "3.7.17"},
+            "tensorflow": {"version": "1.15.2", "build": "intel", "python": "3.7.17"},
             "host": {"cpu": "Intel Xeon Platinum 8481C", "cores": 2, "memory_bytes": 24 * 2**30, "system": "Linux"},
             "parameters": parameters(),
             "data": {"hash": self.hash, "kind": "rendered", "classes": list(self.classes), "images": {
-                split: sum(row["split"] == split for row in self.rows) for split in ("train", "val")}},
+                split: sum(row["split"] == split for row in self.rows) for split in ("train", "val")}, "pretrained": None},
             "code": {"revision": "3f2a9c1d", "modified": False, "hash": "5" * 64},
             "progress": {"epochs": EPOCHS, "epoch_size": EPOCH_SIZE, "steps": EPOCHS * EPOCH_SIZE,
                          "batch_size": BATCH, "resumed": False},

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covpool import artifacts
+from covpool.params import NAMED_SCHEDULES
 from covpool.reporting import build_report, comparison, page
 from covpool.reporting.runs import read_run
 
@@ -139,13 +140,75 @@ def test_other_work_is_listed_but_not_compared(project, change, reason):
     assert reason in (project.root / "reports/comparison.md").read_text(encoding="utf-8")
 
 
+def test_runs_that_pool_differently_are_two_networks(project):
+    def average(record):
+        record["parameters"]["network"]["pooling"] = "average"
+
+    project.add_run("gpu")
+    project.add_run("gpu_mean", "gpu", change=average)
+    entry = report(project, ["gpu", "gpu_mean"])[0]["gpu_mean"]
+    assert entry["comparable"] is False
+    assert entry["differences"] == ["parameter network.pooling: average here, covariance at GPU"]
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert "| covpoolnet2, covariance pooling (1) | 12 |" in text and "| covpoolnet2, average pooling (2) | 12 |" in text
+    assert "| pooling | covariance | the same | average |" in text
+    assert [row["pooling"] for row in table(project, "reports/comparison.csv")][2:] == ["covariance", "average"]
+
+
+def test_other_start_weights_are_other_work_wherever_they_lie(project):
+    def start(path, content):
+        def change(record):
+            record["parameters"]["train"]["pretrained_model"] = path
+            record["data"]["pretrained"] = content
+
+        return change
+
+    project.add_run("gpu", change=start("/first/model", "a" * 64))
+    project.add_run("npu", change=start("/second/model", "a" * 64))
+    project.add_run("cpu", change=start("/first/model", "b" * 64))
+    entries = compared(project, ["gpu", "npu", "cpu"])
+    assert entries["npu"]["comparable"] is True
+    assert entries["cpu"]["differences"] == [
+        "starts from the weights bbbbbbbbbbbb here, from the weights aaaaaaaaaaaa at GPU"
+    ]
+
+
+def test_what_changes_no_figure_but_the_time_is_remarked_upon(project):
+    project.add_run("gpu")
+    project.add_run("npu", change=lambda record: record["parameters"]["train"].update(nrof_preprocess_threads=8))
+    project.add_run("gpu_2", "gpu", change=lambda record: record["device"].update(threads=None, precision="mixed"))
+    entries = compared(project, ["gpu", "npu", "gpu_2"])
+    assert entries["npu"]["comparable"] and entries["gpu_2"]["comparable"]
+    assert entries["npu"]["remarks"] == ["parameter train.nrof_preprocess_threads: 8 here, 4 at GPU"]
+    assert entries["gpu_2"]["remarks"] == [
+        "device precision mixed here, nothing at GPU", "device threads nothing here, 2 at GPU"
+    ]  # fmt: skip
+
+
+def test_a_score_says_of_which_pictures_and_weights_it_is(project):
+    project.add_run("gpu")
+    project.add_run("npu")
+    scores = project.root / "evaluation/npu/scores.json"
+    scores.write_text(json.dumps({**json.loads(scores.read_text()), "split": "test", "checkpoint": "last"}))
+    entry = report(project, ["gpu", "npu"])[0]["npu"]
+    assert entry["remarks"] == ["scored on test by the last checkpoint here, on val by the best checkpoint at GPU"]
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert "val by the best checkpoint (epoch 11), 35 pictures | test by the last checkpoint (epoch 11)" in text
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    assert metrics["gpu"]["val_best"]["acc_pct"] == pytest.approx(100 * json.loads(
+        (project.root / "evaluation/gpu/scores.json").read_text())["accuracy"], rel=1e-5)  # fmt: skip
+    assert "test_last" in metrics["npu"] and "acc_pct" not in metrics["npu"]
+    rows = table(project, "reports/comparison.csv")
+    assert [(row["split"], row["checkpoint"]) for row in rows] == [("", ""), ("", ""), ("val", "best"), ("test", "last")]
+
+
 def test_other_code_is_remarked_upon(project):
     project.add_run("npu", change=lambda record: record["code"].update(hash="6" * 64))
     project.add_run("gpu", change=lambda record: record["tensorflow"].update(build="stock"))
     entry = compared(project, ["npu", "gpu"])["npu"]
     assert entry["comparable"] is True
     assert entry["remarks"] == [
-        "TensorFlow build intel-tensorflow here, stock at GPU",
+        "TensorFlow build intel here, stock at GPU",
         "its code is not that of GPU (the hashes of the code differ)",
     ]
 
@@ -215,7 +278,7 @@ def test_a_missing_run_leaves_a_table_without_it(project):
     }  # fmt: skip
     text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
     assert "Run gpu is missing" in text
-    assert "| covpoolnet2 | 12 | 1.1900 | \N{EN DASH} |" in text
+    assert "| covpoolnet2, covariance pooling | 12 | 1.1900 | \N{EN DASH} |" in text
     assert content["reference"] == "npu"
 
 
@@ -233,7 +296,7 @@ def test_the_published_tables_keep_the_port_s_form(project):
     lines = (project.root / "reports/comparison.md").read_text(encoding="utf-8").splitlines()
     start = lines.index("| Model | Epochs | NPU loss | GPU loss |")
     assert lines[start + 2] == "| CovPoolFER (published) | 95 | 0.6406 | 0.7004 |"
-    assert lines[start + 3] == "| covpoolnet2 | 12 | 1.1900 | 1.2500 |"
+    assert lines[start + 3] == "| covpoolnet2, covariance pooling | 12 | 1.1900 | 1.2500 |"
     start = lines.index("| Model | Epochs | NPU Seconds per Step | GPU Seconds per Step |")
     assert lines[start + 2] == "| CovPoolFER (published) | 95 | 2.902 | 3.220 |"
     assert "mean of the loss over the last epoch" in "\n".join(lines)
@@ -251,7 +314,7 @@ def test_a_cpu_never_passes_for_an_npu(project):
     line = next(row for row in table(project, "reports/comparison.csv") if row["name"] == "npu")
     assert line["kind"] == "cpu"
     text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
-    assert "| covpoolnet2 | 12 | \N{EN DASH} | 1.2500 | 1.1900 |" in text  # its loss stands under CPU
+    assert "| covpoolnet2, covariance pooling | 12 | \N{EN DASH} | 1.2500 | 1.1900 |" in text  # its loss stands under CPU
 
 
 def test_two_runs_of_a_kind_have_a_column_each(project):
@@ -260,14 +323,16 @@ def test_two_runs_of_a_kind_have_a_column_each(project):
     report(project, ["gpu", "gpu_tf2"])
     text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
     assert "| Model | Epochs | NPU loss | GPU loss | GPU (gpu_tf2) loss |" in text
-    assert "| covpoolnet2 | 12 | \N{EN DASH} | 1.2500 | 1.2700 |" in text
+    assert "| covpoolnet2, covariance pooling | 12 | \N{EN DASH} | 1.2500 | 1.2700 |" in text
 
 
 def test_published_figures_differ_by_name(project):
     project.add_run("cpu")
     entry = compared(project, ["cpu"])["cpu"]
     assert [item["what"] for item in entry["differs_from_published"]] == [
-        "data", "batch size", "epochs", "steps an epoch", "weight decay", "center loss factor", "device",
+        "data", "batch size", "epochs", "steps an epoch", "batch norm decay", "input normalisation",
+        "dropout, share kept", "weight decay", "center loss factor", "ADAM's epsilon", "learning rate", "augmentation",
+        "device",
     ]  # fmt: skip
 
 
@@ -275,7 +340,11 @@ def test_published_conditions_met_are_not_called_different(project):
     def published(record):
         record["data"]["kind"] = "sfew_100"
         record["progress"].update(epochs=95, epoch_size=95, steps=9025, batch_size=128)
-        record["parameters"]["train"].update(epochs=95, weight_decay=0.05, center_loss_factor=0.01)
+        record["parameters"]["network"].update(normalisation="none", batch_norm_decay=0.995)
+        record["parameters"]["train"].update(
+            epochs=95, weight_decay=0.05, center_loss_factor=0.01, keep_probability=1.0, adam={"epsilon": 0.1},
+            random_crop=False, random_flip=False, schedule=[list(pair) for pair in NAMED_SCHEDULES["model1"]],
+        )  # fmt: skip
 
     project.add_run("npu", change=published)
     entry = compared(project, ["npu"])["npu"]
@@ -293,6 +362,14 @@ def test_headline_metrics_carry_their_unit(project):
     assert gpu["energy_kj"] == pytest.approx(18.4)
     assert metrics["npu_gpu_loss_diff_pct"] == pytest.approx(100 * (1.19 / 1.25 - 1), rel=1e-5)
     assert "energy_kj" not in metrics["npu"]
+
+
+def test_runs_of_one_kind_are_compared_by_name_in_the_headlines(project):
+    project.add_run("gpu", loss=1.25)
+    project.add_run("gpu_tf2", "gpu", loss=1.5)
+    report(project, ["gpu", "gpu_tf2"])
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    assert metrics["gpu_tf2_gpu_loss_diff_pct"] == pytest.approx(20)
 
 
 def test_a_device_loop_counts_once_for_each_of_its_steps(project):
