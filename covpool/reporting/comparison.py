@@ -329,8 +329,8 @@ def rate_text(train):
     rate, schedule = train.get("learning_rate"), train.get("schedule")
     if rate is None or rate < 0:
         return ", ".join(f"{value:g} from epoch {first}" for first, value in schedule or ()) or "nothing"
-    factor = train.get("learning_rate_decay_factor", 1)
-    return f"{rate:g}" + ("" if factor == 1 else f", times {factor:g} every {train['learning_rate_decay_epochs']} epochs")
+    factor, epochs = train.get("learning_rate_decay_factor", 1), train.get("learning_rate_decay_epochs")
+    return f"{rate:g}" if factor == 1 else f"{rate:g}, times {factor:g} every {epochs} epochs"
 
 
 #: What `dataset.kind` means, in words.

@@ -352,11 +352,11 @@ def _escape(text):
 
 
 CSV_COLUMNS = (
-    "origin", "name", "kind", "device", "tensorflow", "status", "model", "pooling", "optimizer", "data", "data_hash", "epochs", "epoch_size", "steps",
-    "batch_size", "loss", "cross_entropy", "l2_loss", "center_loss", "seconds_per_step", "median_seconds",
-    "p90_seconds", "waiting_share", "images_per_second", "split", "checkpoint", "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes",
-    "joules", "comparable", "loss_difference", "step_ratio", "images_per_second_ratio", "peak_memory_ratio",
-    "energy_ratio", "verdict", "reason", "source",
+    "origin", "name", "kind", "device", "tensorflow", "status", "model", "pooling", "optimizer", "data", "data_hash",
+    "epochs", "epoch_size", "steps", "batch_size", "loss", "cross_entropy", "l2_loss", "center_loss",
+    "seconds_per_step", "median_seconds", "p90_seconds", "waiting_share", "images_per_second", "split", "checkpoint",
+    "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes", "joules", "comparable", "loss_difference",
+    "step_ratio", "images_per_second_ratio", "peak_memory_ratio", "energy_ratio", "verdict", "reason", "source",
 )  # fmt: skip
 
 

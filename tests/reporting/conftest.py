@@ -33,9 +33,10 @@ def parameters():
         "spd": {"method": "eigh", "epsilon": 1e-4, "maximum": 1e4},
         "train": {
             "epochs": EPOCHS, "epoch_size": EPOCH_SIZE, "batch_size": BATCH, "optimizer": "ADAM",
-            "learning_rate": -1.0, "keep_probability": 0.5, "nrof_preprocess_threads": 4, "log_histograms": False,
-            "random_crop": True, "random_rotate": False, "schedule": [[0, 0.001], [8, 0.0003]], "weight_decay": 0.0, "center_loss_factor": 0.0,
-            "pretrained_model": "", "random_flip": True, "adam": {"beta1": 0.9, "epsilon": 1e-4},
+            "learning_rate": -1.0, "schedule": [[0, 0.001], [8, 0.0003]], "weight_decay": 0.0,
+            "center_loss_factor": 0.0, "keep_probability": 0.5, "random_crop": True, "random_flip": True,
+            "random_rotate": False, "nrof_preprocess_threads": 4, "pretrained_model": "", "log_histograms": False,
+            "adam": {"beta1": 0.9, "epsilon": 1e-4},
         },
     }  # fmt: skip
 
@@ -120,8 +121,8 @@ class Project:
             "tensorflow": {"version": "1.15.2", "build": "intel", "python": "3.7.17"},
             "host": {"cpu": "Intel Xeon Platinum 8481C", "cores": 2, "memory_bytes": 24 * 2**30, "system": "Linux"},
             "parameters": parameters(),
-            "data": {"hash": self.hash, "kind": "rendered", "classes": list(self.classes), "images": {
-                split: sum(row["split"] == split for row in self.rows) for split in ("train", "val")}, "pretrained": None},
+            "data": {"hash": self.hash, "kind": "rendered", "classes": list(self.classes), "pretrained": None,
+                     "images": {split: sum(row["split"] == split for row in self.rows) for split in ("train", "val")}},
             "code": {"revision": "3f2a9c1d", "modified": False, "hash": "5" * 64},
             "progress": {"epochs": EPOCHS, "epoch_size": EPOCH_SIZE, "steps": EPOCHS * EPOCH_SIZE,
                          "batch_size": BATCH, "resumed": False},
