@@ -10,12 +10,11 @@ import hashlib
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from covpool import artifacts
-from covpool.params import ParamsError, load_params, read_schedule_file
+from covpool import artifacts, experiment
+from covpool.params import PARAMS_FILE, ParamsError, load_params, parse_params, read_schedule_file, read_yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -35,13 +34,14 @@ FIXED = {
     "network.normalisation": "none",
     "network.batch_norm_decay": 0.995,
     "train.class_weights": "none",
-    "train.adam": "{beta1: 0.9, beta2: 0.999, epsilon: 0.1}",
+    "train.adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1},
 }
 
 
 def parser():
     flags = argparse.ArgumentParser(
         prog="train.sh",
+        allow_abbrev=False,
         description="Train as the Ascend port of CovPoolFER does; results land where `dvc repro` puts them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -78,16 +78,14 @@ def parser():
     return flags
 
 
-def overrides(options, device, source):
-    """The flags as parameters of the pipeline, {key: value as `dvc exp run -S` takes it}."""
+def changes(options, device, kind, source):
+    """The flags as parameters of the pipeline: {key: value}. device: the run's name, kind: what kind it is."""
+    schedule = "model1"
     if options.learning_rate_schedule_file:
-        pairs = read_schedule_file(options.learning_rate_schedule_file)
-        schedule = "[{}]".format(",".join("[{},{!r}]".format(*pair) for pair in pairs))
-    else:
-        schedule = "model1"
+        schedule = read_schedule_file(options.learning_rate_schedule_file)
     changed = dict(FIXED)
     changed.update({
-        "devices": "[{}]".format(device),
+        "devices": [device],
         "dataset.source": source,
         "normalise.size": options.image_size,
         "normalise.margin": CROP_MARGIN if options.random_crop else 0,
@@ -96,35 +94,45 @@ def overrides(options, device, source):
         "train.epochs": options.max_nrof_epochs,
         "train.epoch_size": options.epoch_size,
         "train.schedule": schedule,
-        "train.pretrained_model": _quoted(options.pretrained_model),
     })  # fmt: skip
     same_name = (
         "optimizer", "learning_rate", "learning_rate_decay_epochs", "learning_rate_decay_factor",
         "moving_average_decay", "batch_size", "keep_probability", "weight_decay", "center_loss_factor",
         "center_loss_alfa", "random_crop", "random_flip", "random_rotate", "seed", "nrof_preprocess_threads",
-        "log_histograms",
+        "pretrained_model", "log_histograms",
     )  # fmt: skip
-    changed.update({"train." + name: _plain(getattr(options, name)) for name in same_name})
-    if load_params().device_options[device].kind == "gpu":
+    changed.update({"train." + name: getattr(options, name) for name in same_name})
+    if kind == "gpu":
         changed["device_options.{}.gpu_memory_fraction".format(device)] = options.gpu_memory_fraction
     return changed
 
 
-def _plain(value):
-    return str(value).lower() if isinstance(value, bool) else value
+def check(changed):
+    """ParamsError where params.yaml would be wrong with `changed`, before DVC writes it."""
+    content = read_yaml(PARAMS_FILE)
+    for key, value in changed.items():
+        *path, last = key.split(".")
+        place = content
+        for name in path:
+            place = place[name]
+        place[last] = value
+    parse_params(content, "the flags as parameters")
 
 
-def _quoted(text):
-    return "'{}'".format(text)
-
-
-def one_source(data_dir):
-    """The folder of --data_dir; of several, one with links to the pictures of all."""
-    folders = [Path(part) for part in data_dir.split(":") if part]
+def data_folders(data_dir):
+    """The folders of --data_dir, absolute: one, or several with colons between them. ParamsError: one is missing."""
+    # A folder's own name may have a colon.
+    parts = [data_dir] if Path(data_dir).is_dir() else data_dir.split(":")
+    folders = [Path(os.path.abspath(part)) for part in parts if part]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing or not folders:
         raise ParamsError("--data_dir: no folder {}: wanted SFEW_100's layout, Train|val/<class>/*".format(
             ", ".join(missing) or repr(data_dir)))  # fmt: skip
+    return folders
+
+
+def one_source(folders):
+    """The one folder; of several, one with links to the pictures of all."""
     if len(folders) == 1:
         return str(folders[0])
     name = hashlib.sha256(":".join(map(str, folders)).encode()).hexdigest()[:16]
@@ -142,22 +150,29 @@ def one_source(data_dir):
 def main(arguments=None):
     options = parser().parse_args(arguments)
     _make_paths_absolute(options)
-    os.chdir(PROJECT)
     try:
+        folders = data_folders(options.data_dir)
+        os.chdir(PROJECT)
         params = load_params()
         device = options.device or params.devices[0]
         if device not in params.device_options:
             raise ParamsError("--device {!r}: device_options has {}".format(device, ", ".join(params.device_options)))
-        changed = overrides(options, device, one_source(options.data_dir))
-    except (ParamsError, OSError) as error:
+        kind = params.device_options[device].kind
+        changed = changes(options, device, kind, one_source(folders))
+        check(changed)
+        settings = [word for key, value in changed.items() for word in ("-S", experiment.override(key, value))]
+    except (ValueError, OSError) as error:
         sys.exit("train.sh: {}".format(error))
-    command = ["exp", "run"]
-    for key, value in changed.items():
-        command += ["-S", "{}={}".format(key, value)]
-    print("dvc " + shlex.join(command), flush=True)
+    if options.gpu_memory_fraction != 1.0 and kind != "gpu":
+        print("train.sh: --gpu_memory_fraction {} is not used: {} is of kind {}, and only a gpu has it.".format(
+            options.gpu_memory_fraction, device, kind), file=sys.stderr)  # fmt: skip
+    print("dvc exp run " + shlex.join(settings), flush=True)
     if options.dry_run:
         return
-    code = subprocess.run([sys.executable, "-m", "dvc", *command]).returncode
+    problem = experiment.git_problem()
+    if problem:
+        sys.exit("train.sh: " + problem)
+    code = experiment.run(settings)
     if code:
         sys.exit(code)
     _copy_results(options, device)
@@ -168,7 +183,6 @@ def _make_paths_absolute(options):
     for name in ("logs_base_dir", "models_base_dir", "pretrained_model", "learning_rate_schedule_file"):
         if getattr(options, name):
             setattr(options, name, os.path.abspath(getattr(options, name)))
-    options.data_dir = ":".join(os.path.abspath(part) for part in options.data_dir.split(":") if part)
 
 
 def _copy_results(options, device):
@@ -184,4 +198,7 @@ def _copy_results(options, device):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,11 +1,13 @@
 """train.sh takes the port's flags, with the port's defaults, and makes them parameters that the schema accepts."""
 
 import shlex
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from dvc.utils.hydra import apply_overrides
 
 from covpool import params, train_sh
 
@@ -26,19 +28,13 @@ def run(*arguments):
 
 
 def parameters(output):
-    """The parameters that dvc would make of a printed command: its own parser, applied to params.yaml."""
+    """The parameters that DVC makes of a printed command: its own code, applied to a copy of params.yaml."""
     words = shlex.split(output)
     assert words[:3] == ["dvc", "exp", "run"]
-    content = params.read_yaml(ROOT / "params.yaml")
-    for override in OverridesParser.create().parse_overrides([word for word in words[3:] if word != "-S"]):
-        *path, last = override.key_or_group.split(".")
-        place = content
-        for name in path:
-            place = place[name]
-        assert last in place, override.key_or_group
-        value = override.value()
-        place[last] = {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
-    return params.parse_params(content)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(shutil.copy(ROOT / "params.yaml", folder))
+        apply_overrides(path, [word for word in words[3:] if word != "-S"])
+        return params.load_params(path)
 
 
 def test_defaults_are_the_published_setting(data):
@@ -86,10 +82,27 @@ def test_several_folders_are_merged_by_links(data, tmp_path, monkeypatch):
     (other / "Train" / "Happy").mkdir(parents=True)
     (other / "Train" / "Happy" / "a.png").write_bytes(b"y")
     monkeypatch.chdir(tmp_path)
-    merged = Path(train_sh.one_source("{}:{}".format(data, other)))
+    folders = train_sh.data_folders("{}:{}".format(data, other))
+    merged = Path(train_sh.one_source(folders))
     found = {path.relative_to(merged).as_posix(): path.read_bytes() for path in merged.glob("*/*/*")}
     assert found == {"Train/Happy/0_a.png": b"x", "val/Happy/0_a.png": b"x", "Train/Happy/1_a.png": b"y"}
-    assert train_sh.one_source("{}:{}".format(data, other)) == str(merged)
+    assert train_sh.one_source(folders) == str(merged)
+
+
+def test_any_name_of_a_folder_arrives(data, tmp_path):
+    odd = tmp_path / "a:b, 'c' \"d\" #e $f ${g} =h \\i [j]{k} ü 日 "
+    data.rename(odd)
+    found = parameters(run("--data_dir", str(odd), "--pretrained_model", str(odd / "model-1")).stdout)
+    assert (found.dataset.source, found.train.pretrained_model) == (str(odd), str(odd / "model-1"))
+    done = run("--data_dir", str(odd), "--pretrained_model", "one\nline")
+    assert done.returncode == 1 and "train.pretrained_model: wanted text without control characters" in done.stderr
+
+
+def test_flags_without_effect_are_told(data):
+    assert run("--data_dir", str(data)).stderr == ""
+    done = run("--data_dir", str(data), "--gpu_memory_fraction", "0.5")
+    assert done.returncode == 0 and "gpu_memory_fraction" not in done.stdout
+    assert "--gpu_memory_fraction 0.5 is not used: cpu is of kind cpu" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -98,6 +111,9 @@ def test_several_folders_are_merged_by_links(data, tmp_path, monkeypatch):
         (["--data_dir", "/nowhere"], "no folder /nowhere: wanted SFEW_100's layout"),
         (["--data_dir", "{data}", "--optimizer", "SGD"], "invalid choice: 'SGD'"),
         (["--data_dir", "{data}", "--batchsize", "3"], "unrecognized arguments"),
+        (["--data_dir", "{data}", "--batch", "3"], "unrecognized arguments"),
+        (["--data_dir", "{data}", "--batch_size", "1"], "train.batch_size: wanted a whole number from 2, given 1"),
+        (["--data_dir", "{data}", "--weight_decay", "nan"], "train.weight_decay: wanted a number from 0, given nan"),
         (["--data_dir", "{data}", "--device", "tpu"], "--device 'tpu': device_options has cpu"),
         (["--data_dir", "{data}", "--learning_rate_schedule_file", "/nowhere.txt"], "nowhere.txt"),
         ([], "--data_dir"),
