@@ -9,6 +9,7 @@ PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $$name -c '' 2>/
 .PHONY: repro test setup lint lock
 
 repro: setup
+	@stages/py stages/check.py
 	@stages/py -m dvc repro
 
 setup:

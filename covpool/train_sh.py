@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from covpool import artifacts, experiment
+from covpool.datasets.local_source import source_problem
 from covpool.params import PARAMS_FILE, ParamsError, load_params, parse_params, read_schedule_file, read_yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -108,7 +109,7 @@ def changes(options, device, kind, source):
 
 
 def check(changed):
-    """ParamsError where params.yaml would be wrong with `changed`, before DVC writes it."""
+    """ParamsError where params.yaml would be wrong with `changed`, before DVC writes it and reads the pictures."""
     content = read_yaml(PARAMS_FILE)
     for key, value in changed.items():
         *path, last = key.split(".")
@@ -116,7 +117,9 @@ def check(changed):
         for name in path:
             place = place[name]
         place[last] = value
-    parse_params(content, "the flags as parameters")
+    problem = source_problem(parse_params(content, "the flags as parameters").dataset)
+    if problem:
+        raise ParamsError(problem)
 
 
 def data_folders(data_dir):

@@ -112,6 +112,7 @@ def test_flags_without_effect_are_told(data):
         (["--data_dir", "{data}", "--optimizer", "SGD"], "invalid choice: 'SGD'"),
         (["--data_dir", "{data}", "--batchsize", "3"], "unrecognized arguments"),
         (["--data_dir", "{data}", "--batch", "3"], "unrecognized arguments"),
+        (["--data_dir", str(ROOT)], "dataset.source: '{}' holds the project itself".format(ROOT)),
         (["--data_dir", "{data}", "--batch_size", "1"], "train.batch_size: wanted a whole number from 2, given 1"),
         (["--data_dir", "{data}", "--weight_decay", "nan"], "train.weight_decay: wanted a number from 0, given nan"),
         (["--data_dir", "{data}", "--device", "tpu"], "--device 'tpu': device_options has cpu"),

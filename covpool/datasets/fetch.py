@@ -42,6 +42,15 @@ def fetch(settings, target, progress=None):
     return rows
 
 
+def missing_source(settings):
+    """What is wrong where the local source of `params.Dataset` is not there, and what to do; "" where it is."""
+    path = Path(settings.source)
+    if path.is_dir():
+        return ""
+    layout = "the recipes of the drawn faces" if settings.kind == "rendered" else LAYOUTS[settings.kind]
+    return "dataset.source: {} is no folder: wanted {}.{}".format(path, layout, LICENCE.get(settings.kind, ""))
+
+
 def _rendered(settings, target, progress):
     # The renderer loads slowly and is wanted by this kind alone.
     from covpool.datasets import rendered
@@ -86,7 +95,7 @@ def list_pictures(source, class_names, kind):
     what an error says is wanted. Files that are no pictures by their ending are passed over.
     """
     source = Path(source)
-    layout = "Train|val/<class>/*.png" if kind == "sfew_100" else "train|val[|test]/<class>/*"
+    layout = LAYOUTS[kind]
     if not source.is_dir():
         raise DatasetError(
             "dataset.source is {}, which is no folder: wanted one laid out as {}.{}".format(
@@ -116,6 +125,8 @@ def list_pictures(source, class_names, kind):
         )
     return found
 
+
+LAYOUTS = {"folder": "train|val[|test]/<class>/*", "sfew_100": "Train|val/<class>/*.png"}
 
 #: Where a data set under a licence is asked for.
 LICENCE = {
