@@ -27,7 +27,9 @@ REPORTS = Path("reports")
 SPLITS = ("train", "val", "test")
 
 MANIFEST_COLUMNS = ("path", "split", "class", "sha256", "source", "subject")
-VALIDATED_COLUMNS = MANIFEST_COLUMNS + ("width", "height", "mode", "status", "reason")
+VALIDATED_COLUMNS = MANIFEST_COLUMNS + (
+    "width", "height", "mode", "format", "brightness", "status", "reason", "notes",
+)  # fmt: skip
 LANDMARK_COLUMNS = tuple(
     "{}_{}".format(point, axis)
     for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")

@@ -173,7 +173,7 @@ class Validate:
 
 @dataclass(frozen=True)
 class Normalise:
-    detector: str = _choice("mtcnn", "none")
+    detector: str = _choice("mtcnn", "yuface", "none")
     size: int = _whole(48, 512)
     margin: int = _whole(0, 128)
     min_score: float = _number(0, 1)
@@ -433,6 +433,8 @@ def _check_together(params, wrong):
             *ITERATIVE_RIDGE, params.spd.ridge))  # fmt: skip
     if params.network.pooling == "average" and params.network.vectorise != "full":
         wrong.append("network.vectorise: average pooling has no matrix to vectorise; wanted full, given upper")
+    if params.train.random_crop and not params.normalise.margin:
+        wrong.append("train.random_crop: has no room to shift with normalise.margin 0; wanted a margin, or false")
     if params.evaluate.split == "test" and params.dataset.kind == "rendered" and not params.dataset.rendered.test:
         wrong.append("evaluate.split: the drawn data set has no test split; set dataset.rendered.test above 0, or val")
 

@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 
 from covpool import artifacts
-from covpool.faces import DetectorMissing, NormaliseError, PictureError, normalise_dataset
+from covpool.faces import DetectorMissing, NormaliseError, PictureError, describe, normalise_dataset
+from covpool.processes import WorkerDied
 from covpool.stage import ProgressBar, stage
 
 if __name__ == "__main__":
     # Experiments that DVC runs in a copy of the project share the detections that the project has.
     project = Path(os.environ.get("DVC_ROOT", "."))
-    errors = (DetectorMissing, NormaliseError, PictureError, artifacts.ArtifactError)
+    errors = (DetectorMissing, NormaliseError, PictureError, WorkerDied, artifacts.ArtifactError)
     with stage("normalise", *errors) as params, ProgressBar("normalise", "picture") as progress:
         options = params.normalise
         counts = normalise_dataset(
@@ -29,5 +30,4 @@ if __name__ == "__main__":
         )
         artifacts.write_json(artifacts.NORMALISE_COUNTS, counts)
         for split, row in counts.items():
-            print("normalise: {split}: {found} faces found, {fallback} not (middle taken), {dropped} dropped".format(
-                split=split, **row["all"]))  # fmt: skip
+            print("normalise: {}: {}".format(split, describe(row["all"])))

@@ -1,11 +1,12 @@
 """Stage validate: decodes every picture of data/raw and lists which can be used, and why the others can't."""
 
 from covpool import artifacts
-from covpool.datasets import DatasetError, validate
+from covpool.processes import WorkerDied
 from covpool.stage import ProgressBar, stage
+from covpool.validation import ValidationError, validate
 
 if __name__ == "__main__":
-    with stage("validate", DatasetError, artifacts.ArtifactError) as params:
+    with stage("validate", ValidationError, WorkerDied, artifacts.ArtifactError) as params:
         with ProgressBar("validate", "picture") as progress:
             counts = validate(
                 artifacts.RAW,

@@ -62,6 +62,8 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
         ("device_options.cpu.kind", "tpu", "device_options.cpu.kind: wanted one of cpu, gpu"),
         ("spd.maximum", 1e-9, "spd.maximum: wanted"),
         ("evaluate.split", "test", "no test split"),
+        ("normalise.margin", 0, "train.random_crop: has no room to shift with normalise.margin 0"),
+        ("normalise.detector", "haar", "normalise.detector: wanted one of mtcnn, yuface, none"),
         ("network", None, "network: wanted keys model_def"),
     ],
 )

@@ -17,10 +17,11 @@ ALLOWED = {
     "devices": set(),
     "training": {"spd", "networks", "devices"},
     "datasets": set(),
+    "validation": set(),
     "faces": set(),
     "reporting": set(),
 }
-WITHOUT_TENSORFLOW = ("datasets", "faces", "reporting")
+WITHOUT_TENSORFLOW = ("datasets", "validation", "faces", "reporting")
 
 
 def imports(path):

@@ -7,10 +7,10 @@ picture: `face = detect(image, create("mtcnn"))`, then `align(image, face.landma
 from covpool.faces.crops import DETECTORS, FALLBACKS, NormaliseError
 from covpool.faces.detectors import DetectorMissing, Face, create, detect
 from covpool.faces.geometry import LANDMARKS, TEMPLATE, align, similarity_transform
-from covpool.faces.normalise import normalise_dataset
-from covpool.faces.pictures import PictureError, decode_picture
+from covpool.faces.normalise import describe, normalise_dataset
+from covpool.pictures import PictureError, decode_picture
 
 __all__ = [
     "DETECTORS", "FALLBACKS", "LANDMARKS", "TEMPLATE", "DetectorMissing", "Face", "NormaliseError", "PictureError",
-    "align", "create", "decode_picture", "detect", "normalise_dataset", "similarity_transform",
+    "align", "create", "decode_picture", "describe", "detect", "normalise_dataset", "similarity_transform",
 ]  # fmt: skip

@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covpool.faces import detectors, geometry, pictures
+from covpool import pictures
+from covpool.faces import detectors, geometry
 from covpool.faces.cache import DetectionCache
 from covpool.faces.detectors import Face
 
@@ -58,8 +59,9 @@ class Settings:
 class Crop:
     """What became of a picture: `image` uint8 [side, side, 3] (None: dropped), how, and the face if one was found.
 
-    `method` is the detector's name, or `none` or `center`; `box` (x, y, width, height in pixels) is the face's, or
-    the part of the picture that fills the frame. `detected` says whether the detector ran (else the cache knew).
+    `method` is the detector's name, `none` (no face was looked for: taken as aligned), `center` or `drop`; `box` (x, y,
+    width, height in pixels) is the face's, or the part of the picture that fills the frame. `detected` says whether the
+    detector ran (else the cache knew).
     """
 
     image: np.ndarray | None
@@ -81,7 +83,7 @@ def normalise_picture(settings: Settings, row: dict[str, str]) -> Crop:
     image = pictures.decode_picture(content, row["path"])
     height, width = image.shape[:2]
     if settings.detector == "none":
-        return _boxed(image, "none", (0.0, 0.0, float(width), float(height)), None, False, settings)
+        return _boxed(image, "none", _aligned_frame(width, height, settings), None, False, settings)
     face, detected = _find(image, row["sha256"], settings)
     if face is not None and face.score >= settings.min_score:
         crop = geometry.align(image, face.landmarks, settings.size, settings.margin)
@@ -96,6 +98,20 @@ def normalise_picture(settings: Settings, row: dict[str, str]) -> Crop:
         return Crop(None, "drop", None, face, detected)
     side = float(min(height, width))
     return _boxed(image, "center", ((width - side) / 2, (height - side) / 2, side, side), face, detected, settings)
+
+
+def _aligned_frame(width: int, height: int, settings: Settings) -> tuple[float, float, float, float]:
+    """Return the box of a picture taken as aligned that fills the frame: its middle, or all of it.
+
+    A picture of up to `size` pixels is the frame, and the margin around it can but repeat its edge. In a larger one the
+    margin shows what the picture has there: from a picture of `side` pixels or more the middle size/side of it is the
+    frame, as facenet and its successors crop from pictures somewhat larger than the network's input. In between pixels
+    stay as they are.
+    """
+    longest = max(width, height)
+    share = settings.size / min(max(longest, settings.size), settings.side)
+    box = width * share, height * share
+    return ((width - box[0]) / 2, (height - box[1]) / 2, *box)
 
 
 def _boxed(image: np.ndarray, method: str, box: tuple, face: Face | None, detected: bool, settings: Settings) -> Crop:

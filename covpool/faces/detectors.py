@@ -16,11 +16,12 @@ It is four times as accurate as the whole cascade run again, in half of the time
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import sys
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+import PIL
 
+from covpool import pictures
 from covpool.faces import geometry
 
 # A cascade's scores lie near 1 for faces and fall off quickly for what merely resembles one. The most plausible face
@@ -252,19 +255,24 @@ class YuFace(Onet):
 DETECTORS: dict[str, Callable[[], Detector]] = {"mtcnn": Mtcnn, "yuface": YuFace}
 
 
-@functools.lru_cache(maxsize=1)
+_of_this_thread = threading.local()
+
+
 def shared(name: str) -> Detector:
-    """Return this process's detector of that name: its networks are read once. It must not be shared by threads."""
-    return create(name)
+    """Return this thread's detector of that name: its networks are read once, and can't serve two threads."""
+    if getattr(_of_this_thread, "name", None) != name:
+        _of_this_thread.detector, _of_this_thread.name = create(name), name
+    return _of_this_thread.detector
 
 
 def _settings(name: str, *packages: str) -> dict:
     """All that the findings depend on. The source's own hash is part of it: no cache may answer for older code."""
-    sources = [Path(__file__), Path(geometry.__file__)]
+    sources = [Path(module.__file__) for module in (sys.modules[__name__], geometry, pictures)]
     return {
         "detector": name,
         "packages": {package: importlib.metadata.version(package) for package in packages},
         "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
         "code": hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest(),
     }
 

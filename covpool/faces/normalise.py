@@ -21,12 +21,12 @@ from typing import BinaryIO, TextIO
 import cv2
 import numpy as np
 
-from covpool import artifacts
-from covpool.faces import detectors, pool, sheets
+from covpool import artifacts, processes
+from covpool.faces import detectors, sheets
 from covpool.faces.crops import Crop, NormaliseError, Settings, normalise_picture
 
-#: What may become of a picture, as counted.
-OUTCOMES = ("found", "fallback", "dropped")
+#: What may become of a picture, as counted; `aligned`: no face was looked for.
+OUTCOMES = ("found", "aligned", "fallback", "dropped")
 
 #: Names that no class may have: the sums in the counts, and the sheet of the worst findings.
 RESERVED = frozenset({"all", "worst"})
@@ -68,11 +68,11 @@ def normalise_dataset(
     `drop` leaves the picture out, `fail` ends with an error. `cache` is a folder for what the detector found. `workers`
     is the number of processes, by default one a core. `progress(done, total)` is called after each picture.
 
-    The counts are {split: {class: {found, fallback, dropped}}}, with `all` among the classes for their sums.
+    The counts are {split: {class: {found, aligned, fallback, dropped}}}, with `all` among the classes for their sums.
     Raises NormaliseError, pictures.PictureError, detectors.DetectorMissing; then nothing is written to `target`.
     """
     settings = Settings(images, detector, size, margin, min_score, fallback, cache)
-    workers = pool.usable_cores() if workers is None else workers
+    workers = processes.usable_cores() if workers is None else workers
     if workers < 1:
         raise NormaliseError(f"workers is {workers}: at least one must do the work")
     taken = RESERVED.intersection(classes)
@@ -90,11 +90,11 @@ def normalise_dataset(
         writers = {split: stack.enter_context(_split_writer(target, split, settings.side)) for split in sizes}
         rows, work = itertools.tee(_rows(manifest))
         crops = stack.enter_context(
-            contextlib.closing(pool.ordered_map(functools.partial(normalise_picture, settings), work, workers))
+            contextlib.closing(processes.ordered_map(functools.partial(normalise_picture, settings), work, workers))
         )
         for done, (row, crop) in enumerate(zip(rows, crops, strict=True), 1):
             split, name = row["split"], row["class"]
-            counts[split][name][_outcome(crop, settings)] += 1
+            counts[split][name][_outcome(crop)] += 1
             detected += crop.detected
             examples.add(row, crop)
             if crop.image is not None:
@@ -150,10 +150,8 @@ def _clear(target: Path) -> None:
             unfinished.unlink()
 
 
-def _outcome(crop: Crop, settings: Settings) -> str:
-    if crop.image is None:
-        return "dropped"
-    return "found" if crop.method == settings.detector else "fallback"
+def _outcome(crop: Crop) -> str:
+    return {"none": "aligned", "center": "fallback", "drop": "dropped"}.get(crop.method, "found")
 
 
 def _metrics(counts: dict[str, dict[str, Counter]]) -> dict:
@@ -164,6 +162,14 @@ def _metrics(counts: dict[str, dict[str, Counter]]) -> dict:
         }
         for split, by_class in counts.items()
     }
+
+
+def describe(outcomes: dict[str, int]) -> str:
+    """Return in words what became of the pictures that `outcomes` of the counts tells of."""
+    if outcomes["aligned"]:
+        return f"{outcomes['aligned']} pictures taken as aligned faces, none was looked for (normalise.detector none)"
+    return (f"{outcomes['found']} faces found, {outcomes['fallback']} not (middle taken), "
+            f"{outcomes['dropped']} dropped")  # fmt: skip
 
 
 def _refuse_empty(writers: dict[str, _SplitWriter]) -> None:

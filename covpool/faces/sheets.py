@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from covpool import artifacts
-from covpool.faces import pictures
+from covpool import artifacts, pictures
 from covpool.faces.crops import Crop
 
 SAMPLE = 60

@@ -13,7 +13,7 @@ class DataSet:
 
     `splits` are those that have pictures; `pictures[class][split]` counts the usable ones; `rejected` are pairs
     `(reason, pictures)`; `sizes` is `(smallest, median, largest)` of the sources as `(width, height)`, by area;
-    `faces[split][class]` has the counts found, fallback and dropped; `hash` is that of the normalised faces.
+    `faces[split][class]` has the counts found, aligned, fallback and dropped; `hash` is that of the normalised faces.
     """
 
     classes: tuple
@@ -23,6 +23,12 @@ class DataSet:
     sizes: tuple | None
     faces: dict | None
     hash: str | None
+
+    @property
+    def aligned(self):
+        """How many pictures were taken as aligned faces, without looking for one."""
+        return sum(row.get("aligned", 0) for split in (self.faces or {}).values() for name, row in split.items()
+                   if name != "all")  # fmt: skip
 
 
 def read_dataset(root):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -187,3 +190,19 @@ def test_yuface_finds_the_same_landmarks(mtcnn, astronaut):
     apart = np.linalg.norm(other.landmarks[1] - other.landmarks[0])
     assert np.linalg.norm(found.landmarks - other.landmarks, axis=1).mean() < 0.02 * apart
     assert detectors.create("yuface").settings["packages"]["yuface"]
+
+
+def test_each_thread_has_a_detector_of_its_own(monkeypatch):
+    monkeypatch.setitem(detectors.DETECTORS, "mtcnn", Proposing)
+    monkeypatch.setattr(detectors, "_of_this_thread", threading.local())
+    with ThreadPoolExecutor(1) as thread:
+        there = [thread.submit(detectors.shared, "mtcnn").result() for _ in range(2)]
+    assert there[0] is there[1] and there[0] is not detectors.shared("mtcnn")
+    assert detectors.shared("mtcnn") is detectors.shared("mtcnn")
+
+
+def test_settings_change_with_what_decodes_pictures(monkeypatch):
+    """Else the cache would answer for pixels that another Pillow saw."""
+    before = detectors.create("mtcnn").settings
+    monkeypatch.setattr("PIL.__version__", "0.1")
+    assert detectors.create("mtcnn").settings != before

@@ -17,7 +17,15 @@ import pytest
 from PIL import Image
 
 from covpool import artifacts
-from covpool.faces import DetectorMissing, NormaliseError, PictureError, align, decode_picture, normalise_dataset
+from covpool.faces import (
+    DetectorMissing,
+    NormaliseError,
+    PictureError,
+    align,
+    decode_picture,
+    describe,
+    normalise_dataset,
+)  # fmt: skip
 
 CLASSES = ("anger", "happiness", "surprise")
 
@@ -51,7 +59,7 @@ def test_arrays_tables_and_classes_say_the_same(faces):
         assert [row["sha256"] for row in rows] == [row["sha256"] for row in wanted]
         assert [CLASSES[int(row["label"])] for row in rows] == [row["class"] for row in wanted]
         assert {row["method"] for row in rows} == {"mtcnn"}
-        assert counts[split]["all"] == {"found": len(wanted), "fallback": 0, "dropped": 0}
+        assert counts[split]["all"] == {"found": len(wanted), "aligned": 0, "fallback": 0, "dropped": 0}
     assert counts["train"]["anger"]["found"] == sum(row["class"] == "anger" for row in table(folder, "train"))
 
 
@@ -117,7 +125,7 @@ def test_fallback_center_takes_the_largest_central_square(doubtful):
     ramp = np.tile(np.arange(180, dtype=np.uint8)[None, :, None], (100, 1, 3))
     doubtful.add("train/anger/d_wide.png", ramp)
     folder, counts = normalise(doubtful, size=50, margin=0)
-    assert counts["train"]["anger"] == {"found": 1, "fallback": 3, "dropped": 0}
+    assert counts["train"]["anger"] == {"found": 1, "aligned": 0, "fallback": 3, "dropped": 0}
     rows = table(folder, "train")
     assert [row["method"] for row in rows] == ["mtcnn", "center", "center", "center"]
     assert [row["score"] for row in rows] == ["0.980392", "0.800000", "", ""]
@@ -130,7 +138,7 @@ def test_fallback_center_takes_the_largest_central_square(doubtful):
 
 def test_fallback_drop_leaves_pictures_out_of_array_and_table(doubtful):
     folder, counts = normalise(doubtful, fallback="drop")
-    assert counts["train"]["anger"] == {"found": 1, "fallback": 0, "dropped": 2}
+    assert counts["train"]["anger"] == {"found": 1, "aligned": 0, "fallback": 0, "dropped": 2}
     assert np.load(folder / "train.npy").shape == (1, 46, 46, 3)
     assert [Path(row["source"]).name for row in table(folder, "train")] == ["a_sure.png"]
 
@@ -150,7 +158,7 @@ def test_fallback_fail_names_the_first_picture_and_its_score(doubtful):
 
 def test_min_score_decides_what_counts_as_found(doubtful):
     _, counts = normalise(doubtful, min_score=0.8)
-    assert counts["train"]["anger"] == {"found": 2, "fallback": 1, "dropped": 0}
+    assert counts["train"]["anger"] == {"found": 2, "aligned": 0, "fallback": 1, "dropped": 0}
 
 
 def test_detector_none_takes_aligned_pictures_as_they_are(dataset, noise):
@@ -162,14 +170,50 @@ def test_detector_none_takes_aligned_pictures_as_they_are(dataset, noise):
     np.testing.assert_array_equal(array[0, 3:-3, 3:-3], square)
     np.testing.assert_array_equal(array[1, 3:-3, 3:-3], np.repeat(square[..., :1], 3, axis=2))
     assert rows[0]["method"] == "none" and rows[0]["score"] == "" and rows[0]["left_eye_x"] == ""
-    assert counts["train"]["all"] == {"found": 2, "fallback": 0, "dropped": 0}
+    assert counts["train"]["all"] == {"found": 0, "aligned": 2, "fallback": 0, "dropped": 0}
+    assert describe(counts["train"]["all"]) == (
+        "2 pictures taken as aligned faces, none was looked for (normalise.detector none)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "extent"),
+    [(20, 40), (40, 40), (43, 43), (46, 46), (92, 46)],
+    ids=["smaller: enlarged to the frame", "the frame's", "between: as it is", "with the margin", "larger: reduced"],
+)
+def test_detector_none_fills_the_margin_with_what_the_picture_has_there(dataset, side, extent):
+    """A ramp to the right whose slope and extent in the crop tell how large the picture is shown."""
+    ramp = np.repeat(np.linspace(0, 240, side).astype(np.uint8)[None, :, None], side, 0).repeat(3, 2)
+    dataset.add("train/anger/a.png", ramp)
+    folder, _ = normalise(dataset, detector="none")
+    crop = np.load(folder / "train.npy")[0, 23, :, 0].astype(float)
+    assert crop.shape == (46,)
+    edge = (46 - extent) // 2
+    middle = crop[edge + 2 : 46 - edge - 2]
+    assert np.diff(middle).min() > 0, "the picture, from edge to edge"
+    assert np.ptp(crop[: edge + 1]) <= 3 and np.ptp(crop[46 - edge - 1 :]) <= 3, "beyond it, its edge"
+    row = table(folder, "train")[0]
+    assert float(row["box_w"]) == pytest.approx(side * 40 / extent, abs=1e-3)
+    assert float(row["box_x"]) == pytest.approx((side - side * 40 / extent) / 2, abs=1e-3)
+
+
+def test_detector_none_copies_pixels_of_pictures_that_have_the_margin(dataset, noise):
+    larger = noise(1)[:46, :46]
+    dataset.add("train/anger/a.png", larger)
+    folder, _ = normalise(dataset, detector="none")
+    np.testing.assert_array_equal(np.load(folder / "train.npy")[0], larger)
+
+
+def test_what_became_of_the_pictures_in_words():
+    counts = {"found": 5, "aligned": 0, "fallback": 2, "dropped": 1}
+    assert describe(counts) == "5 faces found, 2 not (middle taken), 1 dropped"
 
 
 def test_rows_that_are_not_ok_and_other_columns_are_passed_over(dataset, noise):
     dataset.add("train/anger/good.png", noise(1))
     dataset.add("train/anger/bad.png", b"no picture", status="unreadable")
     folder, counts = normalise(dataset, detector="none")
-    assert len(np.load(folder / "train.npy")) == 1 and counts["train"]["all"]["found"] == 1
+    assert len(np.load(folder / "train.npy")) == 1 and counts["train"]["all"]["aligned"] == 1
     assert not (folder / "val.npy").exists()
 
 

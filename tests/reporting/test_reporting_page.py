@@ -209,6 +209,14 @@ def test_the_data_set_is_counted(three):
     assert re.search(r"fear\s*7\s*1\s*0\s*4\s*1\s*0", text)
 
 
+def test_pictures_taken_as_aligned_are_not_told_as_faces_found(three):
+    split = {name: {"found": 0, "aligned": 3, "fallback": 0, "dropped": 0} for name in (*three.classes, "all")}
+    three.write_json("data/normalise.json", {"train": split, "val": split})
+    text = " ".join("".join(Page(page(three, ["npu"])).text).split())
+    assert f"No face was looked for: {2 * 3 * len(three.classes)} pictures were taken as aligned ones" in text
+    assert "Faces found" not in text
+
+
 def test_without_a_validated_manifest_there_is_no_report(three):
     (three.root / "data/validated/manifest.csv").unlink()
     with pytest.raises(artifacts.ArtifactError, match="manifest.csv is missing"):

@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-import multiprocessing
-import os
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +21,7 @@ from covpool.datasets.rendered.assets import FaceAssets, load_assets, load_saved
 from covpool.datasets.rendered.expressions import CLASSES
 from covpool.datasets.rendered.photograph import Photograph, Sitter
 from covpool.datasets.rendered.scene import View, renderer
+from covpool.processes import ordered_map, usable_cores
 
 PNG_LEVEL = 6  # zlib's own default; part of the bytes
 MIN_SIZE = 32
@@ -75,7 +71,7 @@ def render_dataset(
     """
     _check_counts(train=train, val=val, test=test, pictures=pictures, image_size=image_size, seed=seed, workers=workers)
     splits = ["train"] * train + ["val"] * val + ["test"] * test
-    processes = min(workers or _usable_cores(), len(splits))
+    processes = min(workers or usable_cores(), len(splits))
     records: list[Picture] = []
     for done in _render_all(Path(target), splits, processes, seed=seed, pictures=pictures, size=image_size):
         records.extend(done)
@@ -104,11 +100,6 @@ def render_face(
     return _sitter(None, seed, identity).photograph(expression, picture, image_size, view)
 
 
-def _usable_cores() -> int:
-    """The cores that this process may use, where the system tells; else all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
         least = {"train": 1, "pictures": 1, "workers": 1, "image_size": MIN_SIZE}.get(name, 0)
@@ -122,34 +113,16 @@ def _render_all(target: Path, splits: list[str], processes: int, **settings: int
     At an error or an interrupt no further picture is begun, here or in a worker.
     """
     renderer()
+    work = enumerate(splits)
     if processes == 1:
-        for identity, split in enumerate(splits):
-            yield _render_identity(None, target, identity, split, **settings)
+        yield from ordered_map(functools.partial(_render_identity, None, target, **settings), work, 1)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _assets(None).save(folder / ASSETS)
         job = functools.partial(_render_identity, folder, target, **settings)
-        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker)
-        try:
-            yield from pool.map(job, range(len(splits)), splits)
-        except BaseException:
-            (folder / STOP).touch()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Make a worker one thread that leaves interrupts to its parent and ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+        # An identity takes seconds: a worker is to leave one that nobody waits for.
+        yield from ordered_map(job, work, processes, when_abandoned=(folder / STOP).touch)
 
 
 @functools.cache
@@ -164,9 +137,13 @@ def _sitter(folder: Path | None, seed: int, identity: int) -> Sitter:
 
 
 def _render_identity(
-    folder: Path | None, target: Path, identity: int, split: str, *, seed: int, pictures: int, size: int
+    folder: Path | None, target: Path, work: tuple[int, str], *, seed: int, pictures: int, size: int
 ) -> list[Picture]:
-    """Write all pictures of one identity."""
+    """Write all pictures of one identity: `work` is its number and its split."""
+    identity, split = work
+    if folder is not None:
+        # Every core has an identity of its own.
+        cv2.setNumThreads(1)
     sitter = _sitter(folder, seed, identity)
     records = []
     for label, picture in itertools.product(CLASSES, range(pictures)):

@@ -21,37 +21,57 @@ Result = TypeVar("Result")
 _AHEAD = 4
 
 
+class WorkerDied(RuntimeError):
+    """A worker process ended in the middle of its work: mostly killed, as memory ran out."""
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    when_abandoned: Callable[[], None] | None = None,
+) -> Iterator[Result]:
     """Yield `function(item)` for each item, in the items' order, computed by `workers` processes.
 
     `function` must be picklable. At most a few items a worker are under way at once, and items are drawn only as
-    they are needed. The first error ends all. With one worker everything runs in this process.
+    they are needed. The first error ends all. With one worker everything runs in this process. Items that workers have
+    begun are always finished; `when_abandoned` is called before they are waited for, when the map ends early, and may
+    tell them to hurry.
     """
     if workers == 1:
         yield from map(function, items)
         return
-    items = iter(items)
     # Forking a process whose libraries have threads may deadlock, so each worker starts afresh.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         try:
-            pending = deque(pool.submit(function, item) for item in itertools.islice(items, _AHEAD * workers))
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-                yield result
+            yield from in_order(lambda item: pool.submit(function, item), items, _AHEAD * workers)
         except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a worker process died (out of memory, or killed); run again with fewer workers: what was "
-                "found so far is kept"
+            raise WorkerDied(
+                "a worker process died (out of memory, or killed): run again on fewer cores, e.g. with "
+                "`taskset -c 0,1`; what the stage keeps of finished work is used"
             ) from error
+        except BaseException:
+            if when_abandoned is not None:
+                when_abandoned()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_order(submit: Callable, items: Iterable[Item], ahead: int) -> Iterator:
+    """Yield the results of the futures that `submit(item)` returns, in the items' order, with `ahead` under way."""
+    items = iter(items)
+    pending = deque(map(submit, itertools.islice(items, ahead)))
+    while pending:
+        result = pending.popleft().result()
+        pending.extend(map(submit, itertools.islice(items, 1)))
+        yield result
 
 
 def _start_worker() -> None:

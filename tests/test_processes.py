@@ -1,13 +1,15 @@
-"""Order, bounded work in flight, and errors of the pool."""
+"""Order, bounded work in flight, and errors of the workers."""
 
 from __future__ import annotations
 
+import functools
 import os
 import time
+from pathlib import Path
 
 import pytest
 
-from covpool.faces.pool import ordered_map, usable_cores
+from covpool.processes import WorkerDied, ordered_map, usable_cores
 
 
 def slow_when_even(number: int) -> tuple[int, int]:
@@ -56,7 +58,7 @@ def test_the_first_error_ends_the_map(workers):
 
 
 def test_a_worker_that_dies_is_told():
-    with pytest.raises(RuntimeError, match="a worker process died.*what was found so far is kept"):
+    with pytest.raises(WorkerDied, match="a worker process died.*run again on fewer cores"):
         list(ordered_map(dies, range(4), 2))
 
 
@@ -66,6 +68,20 @@ def test_an_abandoned_map_ends_its_workers():
     results.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_an_abandoned_map_tells_its_workers_before_it_waits(tmp_path):
+    stop = tmp_path / "stop"
+    results = ordered_map(functools.partial(waits_for, stop), iter(range(100)), 2, stop.touch)
+    assert next(results) == 0
+    # Item 1 on waits for the file: without being told this would never end.
+    results.close()
+
+
+def waits_for(path: Path, number: int) -> int:
+    while number and not path.exists():
+        time.sleep(0.01)
+    return number
 
 
 def test_usable_cores_respects_the_affinity():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import pickle
+import struct
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from covpool.faces import PictureError, decode_picture
+from covpool import pictures
+from covpool.pictures import PictureError, decode_picture, read_picture
 
 GREY = np.arange(35, dtype=np.uint8).reshape(5, 7) * 7
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], -1)
@@ -104,17 +107,95 @@ def test_unreadable_bytes_are_an_error_that_names_the_picture(content):
         decode_picture(content, "train/anger/x.png")
 
 
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
+
+
 def test_formats_that_run_other_programs_are_refused():
-    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
-    with pytest.raises(PictureError, match="cannot identify"):
-        decode_picture(postscript, "x.eps")
+    with pytest.raises(PictureError, match="no picture in a known format"):
+        decode_picture(POSTSCRIPT, "x.eps")
 
 
-def test_a_decompression_bomb_is_refused(monkeypatch):
+def test_a_decompression_bomb_is_refused_by_its_header(monkeypatch):
     content = encoded(Image.fromarray(COLOUR))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", COLOUR.shape[0] * COLOUR.shape[1] - 1)
-    with pytest.raises(PictureError, match="34 pixels"):
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 35)
+    assert decode_picture(content, "x.png").shape == COLOUR.shape
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 34)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: pytest.fail("pixels were decoded"))
+    with pytest.raises(PictureError, match="7x5 is more than 34 pixels"):
         decode_picture(content, "x.png")
+
+
+def test_our_limit_acts_before_pillows():
+    assert pictures.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
+    with pytest.raises(PictureError, match=f"30000x30000 is more than {pictures.MAX_PIXELS} pixels|decompression bomb"):
+        decode_picture(encoded(Image.new("1", (30000, 30000))), "x.png")
+
+
+def test_only_a_bombs_warning_is_an_error():
+    """Pillow warns of metadata that is cut short, and goes on without it; so do we."""
+    with pytest.warns(UserWarning, match="tag 305"):
+        pixels = decode_picture(damaged_tag(encoded(Image.fromarray(COLOUR), "TIFF")), "x.tiff")
+    np.testing.assert_array_equal(pixels, COLOUR)
+
+
+def damaged_tag(content: bytes) -> bytes:
+    """A little-endian TIFF whose software tag (305), added here, points beyond the file."""
+    start = struct.unpack("<I", content[4:8])[0]
+    count = struct.unpack("<H", content[start : start + 2])[0]
+    entries = [content[start + 2 + 12 * number :][:12] for number in range(count)]
+    entries.append(struct.pack("<HHII", 305, 2, 5000, len(content) + 999))
+    entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    padded = content + bytes(len(content) % 2)
+    return padded[:4] + struct.pack("<I", len(padded)) + padded[8:] + directory
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_several_pictures_in_one_file_are_refused(kind):
+    others = [Image.fromarray(255 - COLOUR), Image.fromarray(COLOUR[::-1])]
+    with pytest.raises(PictureError, match="several pictures in one file"):
+        decoded(Image.fromarray(COLOUR), kind, save_all=True, append_images=others)
+
+
+def test_of_a_cameras_jpeg_with_previews_the_picture_is_taken():
+    image = Image.fromarray(np.repeat(np.repeat(COLOUR, 8, 0), 8, 1))
+    content = encoded(image, "MPO", save_all=True, append_images=[image.resize((8, 8))])
+    picture = read_picture(content, "x.jpg")
+    assert picture.format == "JPEG" and picture.pixels.shape == (40, 56, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options", "conversions"),
+    [
+        (Image.fromarray(COLOUR), "PNG", {}, ()),
+        (Image.fromarray(GREY.astype(np.uint16) * 257), "PNG", {}, ("16 bits reduced to 8",)),
+        (Image.fromarray(COLOUR).convert("CMYK"), "JPEG", {}, ("CMYK to RGB",)),
+        (Image.fromarray(COLOUR).convert("RGBA"), "PNG", {}, ("transparency laid over black",)),
+        (Image.fromarray(COLOUR).quantize(8), "PNG", {"transparency": 0}, ("transparency laid over black",)),
+        (Image.fromarray(COLOUR), "JPEG", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+                                           b"\0\0\0\0"}, ("turned upright",)),
+    ],
+    ids=["plain", "16 bits", "CMYK", "alpha", "palette", "rotated"],
+)  # fmt: skip
+def test_what_was_converted_is_told(image, kind, options, conversions):
+    assert read_picture(encoded(image, kind, **options), "x").conversions == conversions
+
+
+def test_reasons_are_the_same_every_time():
+    """No address of an object, as Pillow's own text has it."""
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(PictureError) as caught:
+            decode_picture(b"no picture", "x")
+        reasons.append(caught.value.reason)
+    assert reasons[0] == reasons[1] and "0x" not in reasons[0]
+
+
+def test_an_error_can_cross_processes():
+    with pytest.raises(PictureError) as caught:
+        decode_picture(b"", "x.png")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value) and again.reason == caught.value.reason
 
 
 def test_floating_point_grey_is_refused():

@@ -1,0 +1,124 @@
+"""Opens pictures that nobody vouches for, as upright 8-bit RGB arrays, by one rule for grey and for colour.
+
+The rule: the EXIF orientation is applied; 16-bit grey is reduced to 8 bits over its full range; transparency is laid
+over black; then everything becomes RGB, so that a grey picture and the same picture saved with three equal channels
+give the same array. No contrast or colour is adapted to the single picture.
+
+The stages validate and normalise both read through this module: what the one calls usable the other can read.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+# Raster formats that data sets come in. Pillow's other readers (some of which start programs) are not offered
+# untrusted bytes.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+#: The endings of their files' names.
+SUFFIXES = {
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+
+#: Larger pictures are taken for decompression bombs: the largest cameras make 61 million pixels.
+MAX_PIXELS = 8192 * 8192
+
+# Longest reason that an error gives, in characters: Pillow's may quote the file.
+_REASON_LENGTH = 200
+
+_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class PictureError(ValueError):
+    """A picture can't be used; the message says which and why, `reason` the latter alone."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return (
+            f"cannot read picture {self.name}: {self.reason} (wanted one whole picture, {', '.join(FORMATS)}, of at "
+            f"most {MAX_PIXELS} pixels); replace it, or run the validation again so that it is left out"
+        )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture read: `pixels` uint8 [h, w, 3] RGB, upright; its `format`, Pillow's `mode` of it as stored, and
+    `conversions`: what was done beside plain decoding, in words.
+    """
+
+    pixels: np.ndarray
+    format: str
+    mode: str
+    conversions: tuple[str, ...]
+
+
+def read_picture(content: bytes, name: str) -> Picture:
+    """Return the picture in `content`; `name` stands in errors.
+
+    Raises PictureError if the bytes are no complete picture in one of FORMATS, hold several (an animation, pages), more
+    than MAX_PIXELS pixels, or values that can't be brought to 8 bits. The size is judged before pixels are decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit, should a format declare its size only while it is being decoded.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                return _decoded(image)
+    except UnidentifiedImageError:
+        raise PictureError(name, "no picture in a known format") from None
+    # Pillow's readers raise nearly anything on damaged bytes (struct.error, SyntaxError, IndexError, ...).
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(name, reason[:_REASON_LENGTH]) from error
+
+
+def decode_picture(content: bytes, name: str) -> np.ndarray:
+    """Return the pixels of the picture in `content` as uint8 [h, w, 3] RGB, upright; see `read_picture`."""
+    return read_picture(content, name).pixels
+
+
+def _decoded(image: Image.Image) -> Picture:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
+    # A JPEG of several (MPO, as some cameras write) has its picture first; the others are previews of it.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise ValueError("several pictures in one file (an animation, or pages)")
+    image.load()
+    mode, conversions = image.mode, []
+    if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        conversions.append("turned upright")
+    image_format = "JPEG" if image.format == "MPO" else image.format
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _SIXTEEN_BIT:
+        image = _eight_bit(image)
+        conversions.append("16 bits reduced to 8")
+    elif image.mode == "F":
+        raise ValueError("grey values are floating-point numbers of unknown range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        conversions.append("transparency laid over black")
+    elif mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        conversions.append(f"{mode} to RGB")
+    return Picture(np.array(image.convert("RGB")), image_format, mode, tuple(conversions))
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"grey values from {values.min()} to {values.max()} are neither 8 nor 16 bits")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -1,0 +1,56 @@
+"""Looks at one picture: can it be used, what is it, and what will be done to it on the way to an RGB array."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+
+from covpool import pictures
+
+#: Shorter sides show no face that a network could read.
+MIN_SIDE = 16
+
+#: Larger files are not read at all: twice what MAX_PIXELS take uncompressed, in 16 bits with transparency.
+MAX_BYTES = 16 * pictures.MAX_PIXELS
+
+
+def inspect(folder: Path, row: dict[str, str]) -> dict:
+    """Return what is known of the picture that a row of the manifest names, as columns of the validated manifest.
+
+    `status` is ok or bad, and `reason` says why it is bad. Of a picture that is ok there are also `width` and `height`
+    (upright), `mode` and `format` as stored, `brightness` (mean of the grey levels, 0 to 255), and `notes`: what is
+    unusual about it. It is decoded as the stage normalise does it, so that what is ok here can be read there.
+    """
+    path = Path(folder) / row["path"]
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return _bad(f"the file is larger than {MAX_BYTES} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        return _bad(f"the file can't be read: {error.strerror}")
+    if hashlib.sha256(content).hexdigest() != row["sha256"]:
+        return _bad("the file is not the one that was fetched (another SHA-256)")
+    try:
+        picture = pictures.read_picture(content, row["path"])
+    except pictures.PictureError as error:
+        return _bad(error.reason)
+    height, width = picture.pixels.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        return _bad(f"{width}x{height}: a side below {MIN_SIDE} pixels")
+    notes = list(picture.conversions)
+    if path.suffix.casefold() not in pictures.SUFFIXES[picture.format]:
+        notes.append(f"named {path.suffix or 'without an ending'}, is {picture.format}")
+    return {
+        "status": "ok", "reason": "", "width": width, "height": height, "mode": picture.mode,
+        "format": picture.format, "brightness": _brightness(picture.pixels), "notes": "; ".join(notes),
+    }  # fmt: skip
+
+
+def _bad(reason: str) -> dict:
+    return {"status": "bad", "reason": reason}
+
+
+def _brightness(pixels) -> float:
+    return round(float(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).mean()), 1)
