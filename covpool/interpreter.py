@@ -9,10 +9,12 @@ import sys
 
 #: Set for the process that takes over, so that it can't be handed on again.
 HANDED_ON = "COVPOOL_HANDED_ON"
+#: Tells the launcher which parameter it acts on, for its messages.
+SETTING = "COVPOOL_TF_SETTING"
 
 
-def hand_on(options):
-    """Go on in the interpreter that `options` (an entry of device_options) name; returns where this is it."""
+def hand_on(name, options):
+    """Go on in the interpreter that `options` (device_options.<name>) ask for; returns where this is it."""
     wanted = options.python or options.build
     if wanted in ("", "default") or os.environ.get(HANDED_ON) == wanted:
         return
@@ -22,6 +24,7 @@ def hand_on(options):
         environment["COVPOOL_TF_PYTHON"] = options.python
     else:
         environment["TF_BUILD"] = options.build
+    environment[SETTING] = "device_options.{}.{}".format(name, "python" if options.python else "build")
     launcher = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "stages", "tf")
     sys.stdout.flush()
     os.execve(launcher, [launcher] + sys.argv, environment)

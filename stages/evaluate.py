@@ -18,7 +18,7 @@ def main():
     if name not in settings.device_options:
         known = ", ".join(settings.device_options)
         raise params.ParamsError("--device {!r}: device_options has {}".format(name, known))
-    interpreter.hand_on(settings.device_options[name])
+    interpreter.hand_on(name, settings.device_options[name])
     from covpool import devices
     from covpool.networks.checkpoints import CheckpointError
     from covpool.training.evaluation import evaluate

@@ -1,5 +1,6 @@
 """stages/py and stages/tf find their interpreter, hand signals and exit codes on, and say what to do without one."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -43,8 +44,61 @@ def test_without_a_set_up_the_error_says_what_to_do(project):
     assert done.returncode == 1 and ".venv-tf2" in done.stderr and "make setup TF_BUILD=tf2" in done.stderr
     done = launch(project, "tf", "-c", "", TF_BUILD="tf3")
     assert done.returncode == 1 and "wanted intel, stock or tf2" in done.stderr
-    done = launch(project, "tf", "-c", "", COVPOOL_TF_PYTHON="/nowhere/python")
-    assert done.returncode == 1 and "/nowhere/python" in done.stderr
+    done = launch(project, "tf", "-c", "", TF_BUILD="tf2", COVPOOL_TF_SETTING="device_options.new.build")
+    assert done.returncode == 1 and "device_options.new.build asks for tf2" in done.stderr
+
+
+def interpreter(folder, *lines):
+    """A program that answers as an interpreter would."""
+    path = folder / "python"
+    path.write_text("\n".join(("#!/bin/sh", *lines)) + "\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_an_interpreter_that_will_not_do_is_told_with_the_setting_that_names_it(project, tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    (bare / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages" / "yaml.py").touch()
+    for python, fault in (
+        ("/nowhere/python", "which is no program: wanted the path of a Python that has TensorFlow"),
+        (str(bare / "bin" / "python"), "which lacks TensorFlow, numpy, tqdm."),
+        (aged(tmp_path), "which is Python 3.6: wanted 3.7 or later."),
+        ("/bin/true", "which is no Python that runs."),
+    ):
+        for setting in ("COVPOOL_TF_PYTHON", "device_options.cpu.python"):
+            more = {"COVPOOL_TF_SETTING": setting} if setting != "COVPOOL_TF_PYTHON" else {}
+            done = launch(project, "tf", "-c", "print('ran')", COVPOOL_TF_PYTHON=python, **more)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "{} is '{}', {}".format(setting, python, fault) in done.stderr
+
+
+def aged(folder):
+    """This interpreter, but it says that it is 3.6."""
+    (folder / "sitecustomize.py").write_text("import sys\nsys.version_info = (3, 6, 15, 'final', 0)\n")
+    return interpreter(folder, 'PYTHONPATH={} exec {} "$@"'.format(folder, sys.executable))
+
+
+def test_a_parameter_that_names_an_interpreter_is_named_when_it_is_wrong(project, tmp_path):
+    environment(project, ".venv-tf")
+    shutil.copytree(ROOT / "covpool", project / "covpool")
+    code = "from covpool import interpreter, params; options = params.CpuOptions('cpu', {!r}, {!r}, 0); "
+    code += "interpreter.hand_on('mine', options); print('ran')"
+    assert launch(project, "tf", "-c", code.format("default", "")).stdout == "ran\n"
+    done = launch(project, "tf", "-c", code.format("default", "/nowhere/python"), COVPOOL_TF_PYTHON=full(tmp_path))
+    assert done.returncode == 1 and "device_options.mine.python is '/nowhere/python', which is no" in done.stderr
+    done = launch(project, "tf", "-c", code.format("stock", ""))
+    assert done.returncode == 1 and "device_options.mine.build asks for stock, and" in done.stderr
+
+
+def full(folder):
+    """An interpreter that has all that is asked for, as far as can be told without importing it."""
+    packages = folder / "packages"
+    packages.mkdir()
+    for name in ("tensorflow", "numpy", "yaml", "tqdm"):
+        if importlib.util.find_spec(name) is None:
+            (packages / (name + ".py")).touch()
+    return interpreter(folder, 'PYTHONPATH="$PYTHONPATH:{}" exec {} "$@"'.format(packages, sys.executable))
 
 
 @pytest.mark.parametrize("name, place", [("py", ".venv"), ("tf", ".venv-tf")])
@@ -61,15 +115,30 @@ def test_its_own_environment_comes_first(project, tmp_path):
     assert done.stdout.strip() == str(project.resolve() / ".venv" / "bin" / "python")
 
 
-def test_builds_and_interpreters_by_choice(project):
+def test_builds_and_interpreters_by_choice(project, tmp_path):
     for place in (".venv-tf", ".venv-tf2", ".venv-tf115", ".venv-tf115-stock"):
         environment(project, place)
     show = ("-c", "import sys; print(sys.executable.split('/')[-3])")
     found = [launch(project, "tf", *show, TF_BUILD=build).stdout.strip() for build in ("", "intel", "stock", "tf2")]
     assert found == [".venv-tf", ".venv-tf115", ".venv-tf115-stock", ".venv-tf2"]
-    by_path = {"COVPOOL_TF_PYTHON": sys.executable, "TF_BUILD": "tf2"}
-    done = launch(project, "tf", "-c", "import sys; print(sys.executable)", **by_path)
-    assert done.stdout.strip() == sys.executable
+    done = launch(project, "tf", "-c", "print('by path')", COVPOOL_TF_PYTHON=full(tmp_path), TF_BUILD="tf2")
+    assert done.stdout == "by path\n"
+
+
+@pytest.mark.parametrize("name, place", [("py", ".venv"), ("tf", ".venv-tf")])
+def test_a_link_to_a_launcher_runs_its_projects_interpreter(project, tmp_path, name, place):
+    environment(project, place)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "covpool-python").symlink_to(project / "stages" / name)
+    command = [str(tmp_path / "bin" / "covpool-python"), "-c", "import sys, os; print(sys.executable)"]
+    # A variable of the same name as one of the launcher's is none of its business.
+    done = subprocess.run(command, env={**os.environ, "python": "/nowhere"}, text=True, capture_output=True, cwd="/")
+    assert done.stdout.strip() == str(project.resolve() / place / "bin" / "python"), done.stderr
+
+
+def test_a_leaked_variable_is_not_taken_for_the_interpreter(project):
+    done = launch(project, "py", "-c", "print('ran')", python=sys.executable)
+    assert done.returncode == 1 and "make setup" in done.stderr
 
 
 def test_exit_codes_and_signals_arrive(project):

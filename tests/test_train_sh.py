@@ -98,6 +98,13 @@ def test_any_name_of_a_folder_arrives(data, tmp_path):
     assert done.returncode == 1 and "train.pretrained_model: wanted text without control characters" in done.stderr
 
 
+def test_a_link_to_it_works_from_elsewhere(data, tmp_path):
+    (tmp_path / "train").symlink_to(ROOT / "train.sh")
+    command = [str(tmp_path / "train"), "--data_dir", "SFEW_100", "--dry_run"]
+    done = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path)
+    assert parameters(done.stdout).dataset.source == str(data), done.stderr
+
+
 def test_flags_without_effect_are_told(data):
     assert run("--data_dir", str(data)).stderr == ""
     done = run("--data_dir", str(data), "--gpu_memory_fraction", "0.5")
