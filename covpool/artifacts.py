@@ -175,6 +175,18 @@ def seal_is_intact(record):
     return seal(record)["content_hash"] == record.get("content_hash")
 
 
+def checkpoint_hash(prefix):
+    """One hash of the files of a TensorFlow V2 checkpoint that hold its weights, whatever they are called."""
+    place = Path(prefix)
+    files = sorted(path for path in place.parent.glob("*") if path.name.startswith(place.name + "."))
+    parts = [[path.name[len(place.name) :], sha256_file(path)] for path in files if path.suffix != ".meta"]
+    if not parts:
+        raise ArtifactError(
+            "no checkpoint at {}: wanted the path of its .index and .data files without these endings.".format(prefix)
+        )
+    return content_hash(parts)
+
+
 def faces_hash(folder):
     """One hash of a normalised data set: names and bytes of its arrays, tables and class list."""
     folder = Path(folder)

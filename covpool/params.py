@@ -86,6 +86,18 @@ def _text(empty=True):
     return _rule(check)
 
 
+_HASH = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def _hash():
+    def check(value):
+        if not isinstance(value, str) or not (value == "" or _HASH.match(value)):
+            raise _Wrong("64 digits of 0-9a-f, or nothing")
+        return value
+
+    return _rule(check)
+
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
 
@@ -252,6 +264,7 @@ class Train:
     seed: int = _whole(0, 2**31 - 1)
     nrof_preprocess_threads: int = _whole(1, 1024)
     pretrained_model: str = _text()
+    pretrained_hash: str = _hash()
     log_histograms: bool = _flag()
     adam: Adam = _section(Adam)
     adadelta: Adadelta = _section(Adadelta)
@@ -431,6 +444,8 @@ def _check_together(params, wrong):
     if params.spd.method == "iterative" and not ITERATIVE_RIDGE[0] <= params.spd.ridge <= ITERATIVE_RIDGE[1]:
         wrong.append("spd.ridge: the iterative logarithm wanted from {} to {}, given {}".format(
             *ITERATIVE_RIDGE, params.spd.ridge))  # fmt: skip
+    if params.train.pretrained_hash and not params.train.pretrained_model:
+        wrong.append("train.pretrained_hash: is the hash of train.pretrained_model, which is not given")
     if params.network.pooling == "average" and params.network.vectorise != "full":
         wrong.append("network.vectorise: average pooling has no matrix to vectorise; wanted full, given upper")
     if params.train.random_crop and not params.normalise.margin:

@@ -95,6 +95,7 @@ def changes(options, device, kind, source):
         "train.epochs": options.max_nrof_epochs,
         "train.epoch_size": options.epoch_size,
         "train.schedule": schedule,
+        "train.pretrained_hash": "",
     })  # fmt: skip
     same_name = (
         "optimizer", "learning_rate", "learning_rate_decay_epochs", "learning_rate_decay_factor",
@@ -163,8 +164,10 @@ def main(arguments=None):
         kind = params.device_options[device].kind
         changed = changes(options, device, kind, one_source(folders))
         check(changed)
+        if options.pretrained_model:
+            changed["train.pretrained_hash"] = artifacts.checkpoint_hash(options.pretrained_model)
         settings = [word for key, value in changed.items() for word in ("-S", experiment.override(key, value))]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, artifacts.ArtifactError) as error:
         sys.exit("train.sh: {}".format(error))
     if options.gpu_memory_fraction != 1.0 and kind != "gpu":
         print("train.sh: --gpu_memory_fraction {} is not used: {} is of kind {}, and only a gpu has it.".format(

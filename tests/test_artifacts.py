@@ -93,3 +93,14 @@ def test_the_hash_of_faces_sees_names_and_bytes_and_nothing_else(tmp_path):
     (tmp_path / "train.npy").write_bytes(b"13")
     assert artifacts.faces_hash(tmp_path) != before
     assert artifacts.sha256_file(tmp_path / "train.npy") == hashlib.sha256(b"13").hexdigest()
+
+
+def test_a_checkpoint_is_known_by_its_weights_not_by_its_name(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / (name + ".index")).write_bytes(b"index")
+        (tmp_path / (name + ".data-00000-of-00001")).write_bytes(content)
+        (tmp_path / (name + ".meta")).write_bytes(name.encode())
+    first, same, other = (artifacts.checkpoint_hash(tmp_path / name) for name in "abc")
+    assert first == same != other
+    with pytest.raises(artifacts.ArtifactError, match="no checkpoint at .*without these endings"):
+        artifacts.checkpoint_hash(tmp_path / "a.index")

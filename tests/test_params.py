@@ -64,6 +64,8 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
         ("evaluate.split", "test", "no test split"),
         ("normalise.margin", 0, "train.random_crop: has no room to shift with normalise.margin 0"),
         ("normalise.detector", "haar", "normalise.detector: wanted one of mtcnn, yuface, none"),
+        ("train.pretrained_hash", "abc", "train.pretrained_hash: wanted 64 digits of 0-9a-f, or nothing, given 'abc'"),
+        ("train.pretrained_hash", "0" * 64, "is the hash of train.pretrained_model, which is not given"),
         ("network", None, "network: wanted keys model_def"),
     ],
 )

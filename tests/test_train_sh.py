@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from covpool import params, train_sh
+from covpool import artifacts, params, train_sh
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,19 +54,22 @@ def test_defaults_are_the_published_setting(data):
 
 def test_every_flag_becomes_its_parameter(data, tmp_path):
     (tmp_path / "rate.txt").write_text("0: 0.1\n5: 0.01\n")
+    (tmp_path / "model-1.index").write_bytes(b"x")
     flags = (
-        "--image_size 96 --model_def models.covpoolnet --pretrained_model some/model-1 --optimizer RMSPROP "
+        "--image_size 96 --model_def models.covpoolnet --optimizer RMSPROP "
         "--learning_rate 0.02 --learning_rate_decay_epochs 7 --learning_rate_decay_factor 0.5 "
         "--moving_average_decay 0.99 --max_nrof_epochs 3 --epoch_size 4 --batch_size 16 --embedding_size 64 "
         "--keep_probability 1.0 --weight_decay 0 --center_loss_factor 0 --center_loss_alfa 0.5 --random_crop "
         "--random_flip --random_rotate --seed 1 --nrof_preprocess_threads 2 --log_histograms "
         "--gpu_memory_fraction 0.5 --device gpu"
     ).split()
-    output = run("--data_dir", str(data), "--learning_rate_schedule_file", str(tmp_path / "rate.txt"), *flags).stdout
+    output = run("--data_dir", str(data), "--learning_rate_schedule_file", str(tmp_path / "rate.txt"),
+                 "--pretrained_model", str(tmp_path / "model-1"), *flags).stdout  # fmt: skip
     found = parameters(output)
     train = found.train
     assert (found.normalise.size, found.network.model_def) == (96, "covpoolnet")
-    assert train.pretrained_model == "/some/model-1"
+    assert train.pretrained_model == str(tmp_path / "model-1")
+    assert train.pretrained_hash == artifacts.checkpoint_hash(tmp_path / "model-1")
     assert (train.optimizer, train.learning_rate, train.learning_rate_decay_epochs) == ("RMSPROP", 0.02, 7)
     assert (train.learning_rate_decay_factor, train.moving_average_decay, train.epochs) == (0.5, 0.99, 3)
     assert (train.epoch_size, train.batch_size, found.network.embedding_size) == (4, 16, 64)
@@ -92,9 +95,11 @@ def test_several_folders_are_merged_by_links(data, tmp_path, monkeypatch):
 def test_any_name_of_a_folder_arrives(data, tmp_path):
     odd = tmp_path / "a:b, 'c' \"d\" #e $f ${g} =h \\i [j]{k} ü 日 "
     data.rename(odd)
+    (odd / "model-1.index").write_bytes(b"x")
     found = parameters(run("--data_dir", str(odd), "--pretrained_model", str(odd / "model-1")).stdout)
     assert (found.dataset.source, found.train.pretrained_model) == (str(odd), str(odd / "model-1"))
-    done = run("--data_dir", str(odd), "--pretrained_model", "one\nline")
+    (tmp_path / "one\nline.index").write_bytes(b"x")
+    done = run("--data_dir", str(odd), "--pretrained_model", str(tmp_path / "one\nline"))
     assert done.returncode == 1 and "train.pretrained_model: wanted text without control characters" in done.stderr
 
 
@@ -124,6 +129,7 @@ def test_flags_without_effect_are_told(data):
         (["--data_dir", "{data}", "--weight_decay", "nan"], "train.weight_decay: wanted a number from 0, given nan"),
         (["--data_dir", "{data}", "--device", "tpu"], "--device 'tpu': device_options has cpu"),
         (["--data_dir", "{data}", "--learning_rate_schedule_file", "/nowhere.txt"], "nowhere.txt"),
+        (["--data_dir", "{data}", "--pretrained_model", "/nowhere/model-1"], "no checkpoint at /nowhere/model-1"),
         ([], "--data_dir"),
     ],
 )

@@ -32,8 +32,10 @@ ORIGINAL_SETTINGS = (
 )
 ORIGINAL_ADAM_EPSILON = 0.1
 
-#: Parameters that change no weight and no loss, at most a time. `pretrained_model` is a path: its content is compared.
-NO_PART_OF_THE_WORK = ("train.nrof_preprocess_threads", "train.log_histograms", "train.pretrained_model")
+#: Parameters that change no weight and no loss, at most a time.
+TIME_ONLY = ("train.nrof_preprocess_threads", "train.log_histograms")
+#: Parameters that name the weights that a run started from; what is compared is the hash of their content.
+START = ("train.pretrained_model", "train.pretrained_hash")
 
 BYTES_PER_GIB = 2**30
 
@@ -168,7 +170,7 @@ def differences(run, reference):
         here, there = (_start_text(item.value("data.pretrained")) for item in (run, reference))
         found.append(f"starts from {here} here, from {there} at {reference.title}")
     for key, here, there in _other_parameters(run, reference):
-        if key not in NO_PART_OF_THE_WORK:
+        if key not in TIME_ONLY + START:
             found.append(f"parameter {key}: {_plain(here)} here, {_plain(there)} at {reference.title}")
     return found
 
@@ -202,7 +204,7 @@ def remarks(run, reference):
             if here != there:
                 found.append(f"device {key} {here} here, {there} {at}")
     for key, here, there in _other_parameters(run, reference):
-        if key in NO_PART_OF_THE_WORK[:2]:
+        if key in TIME_ONLY:
             found.append(f"parameter {key}: {_plain(here)} here, {_plain(there)} {at}")
     if run.value("code.hash") != reference.value("code.hash"):
         found.append(f"its code is not that of {reference.title} (the hashes of the code differ)")

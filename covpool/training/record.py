@@ -40,19 +40,10 @@ def facts(params, device, root):
         },
         "data": {
             "hash": artifacts.faces_hash(faces), "kind": params.dataset.kind, "classes": list(params.dataset.classes),
-            "images": images, "pretrained": _pretrained_hash(Path(root), params.train.pretrained_model),
+            "images": images, "pretrained": params.train.pretrained_hash or None,
         },
         "code": {**_revision(), "hash": _code_hash()},
     }  # fmt: skip
-
-
-def _pretrained_hash(root, prefix):
-    """A hash of the checkpoint that a run starts from; None where it starts from scratch."""
-    if not prefix:
-        return None
-    place = root / prefix
-    files = sorted(path for path in place.parent.glob("*") if path.name.startswith(place.name + "."))
-    return artifacts.content_hash([[path.name[len(place.name) :], artifacts.sha256_file(path)] for path in files])
 
 
 def key(facts):

@@ -58,8 +58,7 @@ class Trainer:
         self._load_faces()
         self.pretrained = params.train.pretrained_model and self.root / params.train.pretrained_model
         if self.pretrained:
-            # A path that leads nowhere is told before the graph is built.
-            checkpoints.read_shapes(self.pretrained)
+            self._check_pretrained()
         self.facts = record.facts(params, self.device, self.root)
         self.state = WorkingState(Path(states) / "{}-{}".format(name, record.key(self.facts)[:16]))
         self.events = Events(events)
@@ -72,6 +71,17 @@ class Trainer:
         self.train_faces = pictures.load_faces(folder, "train", self.classes, size + 2 * margin)
         self.val_faces = pictures.load_faces(folder, "val", self.classes, size)
         self.val_images = pictures.center(self.val_faces.images, size)
+
+    def _check_pretrained(self):
+        """A path that leads nowhere, or to another checkpoint than is meant, is told before the graph is built."""
+        checkpoints.read_shapes(self.pretrained)
+        found, wanted = artifacts.checkpoint_hash(self.pretrained), self.params.train.pretrained_hash
+        if found != wanted:
+            raise checkpoints.CheckpointError(
+                "train.pretrained_hash is {!r}, and the content of {} has the hash {}. If that is the checkpoint that "
+                "you mean, set train.pretrained_hash to it: by it DVC knows what the run started from.".format(
+                    wanted, self.pretrained, found)  # fmt: skip
+            )
 
     def run(self):
         """Train to the end and write the outputs.

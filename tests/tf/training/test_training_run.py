@@ -134,7 +134,8 @@ def test_balanced_class_weights_change_the_loss_and_unfinished_runs_are_told(fin
 def test_a_run_can_start_from_a_checkpoint(finished, project):
     """At a learning rate of 0 the weights stay those that were given, in the averages too."""
     prefix = str(finished.folder / "models/cpu/last")
-    changes = {"train.pretrained_model": prefix, "train.learning_rate": 0.0, "train.epochs": 1, "train.epoch_size": 1,
+    changes = {"train.pretrained_model": prefix, "train.pretrained_hash": artifacts.checkpoint_hash(prefix),
+               "train.learning_rate": 0.0, "train.epochs": 1, "train.epoch_size": 1,
                "train.center_loss_factor": 0.0}  # fmt: skip
     tuned = project(changes)
     tuned.trainer().run()
@@ -143,7 +144,14 @@ def test_a_run_can_start_from_a_checkpoint(finished, project):
     for name in given.get_variable_to_shape_map():
         same = np.array_equal(given.get_tensor(name), found.get_tensor(name))
         assert same != ("moving_" in name), name
-    assert tuned.record()["data"]["pretrained"] is not None
+    assert tuned.record()["data"]["pretrained"] == artifacts.checkpoint_hash(prefix)
+
+
+@pytest.mark.parametrize("given", ["", "0" * 64])
+def test_a_checkpoint_of_other_content_than_is_said_stops_the_run(finished, project, given):
+    prefix = str(finished.folder / "models/cpu/last")
+    with pytest.raises(CheckpointError, match="has the hash {}".format(artifacts.checkpoint_hash(prefix))):
+        project({"train.pretrained_model": prefix, "train.pretrained_hash": given}).trainer().run()
 
 
 def test_a_checkpoint_that_is_not_there_stops_the_run(project):
