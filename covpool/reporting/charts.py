@@ -29,7 +29,9 @@ POINTS = 9.5
 #: A run with fewer epochs than this is drawn with a mark at each.
 MARKED_EPOCHS = 30
 #: Width of the last run's line in points, and by how much each run below it is wider.
-LINE, LINE_BELOW = 1.6, 1.0
+LINE, LINE_BELOW = 1.6, 0.8
+#: Widths in a legend in inches: a handle with the space around it, and a letter of its text.
+LEGEND_HANDLE, LEGEND_LETTER = 0.45, 0.078
 #: Range of the whiskers, in percent of the steps.
 WHISKERS = (5, 95)
 QUANTILES = (5, 10, 25, 50, 75, 90, 95)
@@ -98,7 +100,9 @@ def _legend(axes, runs, lines):
     if len(lines) > 1:
         handles += [Line2D([], [], color=MUTED, linestyle=style, label=word) for _, word, style in lines]
     if handles:
-        axes.figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=POINTS - 0.5,
+        widest = LEGEND_HANDLE + LEGEND_LETTER * max(len(handle.get_label()) for handle in handles)
+        columns = max(1, min(len(handles), int(axes.figure.get_figwidth() / widest)))
+        axes.figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=POINTS - 0.5,
                            labelcolor=INK, columnspacing=1.4, handlelength=1.8, borderpad=0)  # fmt: skip
 
 

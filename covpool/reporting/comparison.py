@@ -26,11 +26,17 @@ ORIGINAL_SETTINGS = (
     ("image size", "normalise.size", 100),
     ("input normalisation", "network.normalisation", "none"),
     ("optimizer", "train.optimizer", "ADAM"),
-    ("dropout, share kept", "train.keep_probability", 1.0),
+    ("share kept by dropout", "train.keep_probability", 1.0),
     ("weight decay", "train.weight_decay", 5e-2),
     ("center loss factor", "train.center_loss_factor", 1e-2),
 )
 ORIGINAL_ADAM_EPSILON = 0.1
+
+#: All conditions under which a run may differ from the published one, in the order in which they are listed.
+PUBLISHED_CONDITIONS = (
+    "data", "batch size", "epochs", "steps an epoch", "device", *(name for name, _, _ in ORIGINAL_SETTINGS),
+    "ADAM's epsilon", "learning rate", "augmentation", "start",
+)  # fmt: skip
 
 #: Parameters that change no weight and no loss, at most a time.
 TIME_ONLY = ("train.nrof_preprocess_threads", "train.log_histograms")

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from covpool import artifacts
-from covpool.reporting import charts, pictures, tables
+from covpool.reporting import charts, pictures, sentences, tables
 from covpool.reporting.comparison import flatten
 from covpool.reporting.dataset import face_totals, read_dataset
 from covpool.reporting.published import published_figures
@@ -51,6 +51,7 @@ ENVIRONMENT = (
 def render(root, runs, comparison):
     """The page's HTML, from what lies below `root`, the `Run`s and their comparison."""
     usable = [run for run in runs if run.usable]
+    entries = {entry["name"]: entry for entry in comparison["runs"]}
     dataset = read_dataset(root)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -60,20 +61,21 @@ def render(root, runs, comparison):
         lstrip_blocks=True,
     )
     environment.filters.update(
-        share=tables.share, fixed=tables.fixed, seconds=tables.seconds, count=tables.count, percent=_percent
+        share=tables.share, fixed=tables.fixed, seconds=tables.seconds, count=tables.count, percent=_percent,
+        network=tables.model_text,
     )
     return environment.get_template("index.html.j2").render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        runs=[_run(run, number, dataset, root) for number, run in enumerate(usable)],
+        runs=[_run(run, entries[run.name], number, dataset, root) for number, run in enumerate(usable)],
         absent=[run for run in runs if not run.usable],
         comparison=comparison,
         port_tables=tables.port_tables(comparison),
-        remarks=tables.remarks_on_runs(comparison),
-        verdicts=_verdicts(comparison),
+        remarks=sentences.remarks_on_runs(comparison),
+        verdicts=sentences.verdicts(comparison),
         reference_table=tables.reference_table(comparison),
         figures_table=tables.figures_table(comparison),
         published_conditions=tables.published_conditions(comparison),
-        published_statement=tables.published_statement(comparison),
+        published_statement=sentences.published_statement(comparison),
         published=published_figures(),
         charts=_charts(usable),
         health=_health_charts(usable),
@@ -88,9 +90,9 @@ def render(root, runs, comparison):
     )
 
 
-def _run(run, number, dataset, root):
-    entry = {"run": run, "series": number % len(charts.SERIES) + 1, "evaluation": run.evaluation, "examples": None,
-             "examples_note": None, "confusion": None}  # fmt: skip
+def _run(run, compared, number, dataset, root):
+    entry = {"run": run, "entry": compared, "series": number % len(charts.SERIES) + 1, "evaluation": run.evaluation,
+             "examples": None, "examples_note": None, "confusion": None}  # fmt: skip
     if run.evaluation:
         entry["confusion"] = _confusion(run.evaluation.scores)
         entry["examples"], entry["examples_note"] = _examples(run, dataset, root)
@@ -165,13 +167,6 @@ def _health_charts(runs):
                       width=charts.SMALL, description="Condition number over the epochs")),
     )  # fmt: skip
     return [(title, caption, svg) for title, caption, svg in drawn if svg]
-
-
-def _verdicts(comparison):
-    """`(result, sentence)` pairs; one `none` where there is no verdict."""
-    given = [(entry["verdict"]["result"], entry["verdict"]["text"])
-             for entry in comparison["runs"] if entry.get("verdict")]  # fmt: skip
-    return given or [("none", line) for line in tables.verdict_lines(comparison)]
 
 
 def _environment(run, path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from covpool import artifacts
-from covpool.reporting import charts, page, tables
+from covpool.reporting import charts, files, page
 from covpool.reporting.comparison import compare
 from covpool.reporting.runs import read_run
 
@@ -37,11 +37,11 @@ def build_report(root, *, devices, loss_tolerance):
 
     target = root / artifacts.REPORTS
     artifacts.write_json(target / "comparison.json", comparison)
-    artifacts.write_json(target / "metrics.json", tables.headline_metrics(comparison))
-    artifacts.write_csv(target / "comparison.csv", tables.CSV_COLUMNS, tables.csv_rows(comparison))
+    artifacts.write_json(target / "metrics.json", files.headline_metrics(comparison))
+    artifacts.write_csv(target / "comparison.csv", files.CSV_COLUMNS, files.csv_rows(comparison))
     artifacts.write_csv(target / "curves.csv", CURVES_COLUMNS, _curve_rows(runs))
     artifacts.write_csv(target / "step_times.csv", STEP_TIMES_COLUMNS, _step_time_rows(runs))
-    for name, text in (("comparison.md", tables.markdown(comparison)), ("index.html", html)):
+    for name, text in (("comparison.md", files.markdown(comparison)), ("index.html", html)):
         with artifacts.atomic_file(target / name) as stream:
             stream.write(text)
     return comparison

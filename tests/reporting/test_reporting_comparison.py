@@ -333,8 +333,8 @@ def test_published_figures_differ_by_name(project):
     entry = compared(project, ["cpu"])["cpu"]
     assert [item["what"] for item in entry["differs_from_published"]] == [
         "data", "batch size", "epochs", "steps an epoch", "batch norm decay", "input normalisation",
-        "dropout, share kept", "weight decay", "center loss factor", "ADAM's epsilon", "learning rate", "augmentation",
-        "device",
+        "share kept by dropout", "weight decay", "center loss factor", "ADAM's epsilon", "learning rate",
+        "augmentation", "device",
     ]  # fmt: skip
 
 
