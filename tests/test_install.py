@@ -1,12 +1,18 @@
 """The set-up does what is needed and no more, heals after an interruption, and says what to do where it can't go on."""
 
+import fcntl
 import importlib.util
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pip
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +25,8 @@ def install(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     requirements = tmp_path / "requirements"
     requirements.mkdir()
+    (tmp_path / "stages").mkdir()
+    shutil.copy(ROOT / "stages" / "tf", tmp_path / "stages")
     for name in ("py", "py-test", "tf115", "tf115-test", "tf115-stock", "tf2", "tf2-test"):
         (requirements / (name + ".txt")).write_text("# nothing\n")
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -30,7 +38,12 @@ def install(tmp_path, monkeypatch):
 
     def run(command, what):
         module.calls.append(what)
-        really_run(command, what)
+        if command[1:3] != ["-m", "venv"]:
+            return really_run(command, what)
+        # Its own pip takes an environment seconds to unpack; here it borrows ours.
+        really_run([*command, "--without-pip"], what)
+        (packages,) = Path(command[-1]).glob("lib/python*/site-packages")
+        (packages / "pip").symlink_to(Path(pip.__file__).parent)
 
     monkeypatch.setattr(module, "run", run)
     return module
@@ -56,19 +69,94 @@ def test_a_second_set_up_does_nothing_and_a_changed_file_is_installed(install, t
     assert install.calls == []
 
 
-def test_an_interrupted_set_up_heals(install, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["making", "installing"])
+def test_a_set_up_that_was_cut_short_is_made_anew(install, tmp_path, monkeypatch, capsys, step):
     with monkeypatch.context() as patch:
         really_run = install.run
 
-        def interrupted(command, what):
-            if what.startswith("installing"):
+        def cut_short(command, what):
+            if what.startswith("making"):
+                really_run(command, what)
+            if what.startswith(step):
+                # What a kill leaves behind: some files, among them a pip that seems to be there.
+                (tmp_path / ".venv" / "half-written").touch()
                 raise KeyboardInterrupt
-            really_run(command, what)
 
-        patch.setattr(install, "run", interrupted)
+        patch.setattr(install, "run", cut_short)
         with pytest.raises(KeyboardInterrupt):
             install.environment(".venv", "py", install.CURRENT, tests=False)
-    # As after a kill while the folder was being made: a Python that does not run.
+    install.calls.clear()
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    assert install.calls == ["making .venv", "installing py.txt into .venv"]
+    assert ".venv was not finished: making it with" in capsys.readouterr().out
+    assert not (tmp_path / ".venv" / "half-written").exists()
+    install.calls.clear()
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    assert install.calls == []
+
+
+def test_failed_packages_of_the_tests_leave_the_rest_usable(install, tmp_path):
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    (tmp_path / "requirements" / "py-test.txt").write_text("./no-such-package\n")
+    with pytest.raises(install.SetupError):
+        install.environment(".venv", "py", install.CURRENT, tests=True)
+    install.calls.clear()
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    assert install.calls == []
+
+
+def test_a_project_that_was_moved_gets_environments_of_its_new_place(install, tmp_path, monkeypatch, capsys):
+    first, second = tmp_path / "first", tmp_path / "second place"
+    first.mkdir()
+    monkeypatch.setattr(install, "ROOT", first)
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    first.rename(second)
+    monkeypatch.setattr(install, "ROOT", second)
+    install.calls.clear()
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    assert install.calls == ["making .venv", "installing py.txt into .venv"]
+    assert ".venv was made at {}/.venv, and an environment can't be moved".format(first) in capsys.readouterr().out
+    assert str(second) in (second / ".venv" / "bin" / "activate").read_text()
+
+
+def test_a_link_to_another_projects_environment_is_kept_or_replaced_but_never_followed(install, tmp_path, monkeypatch):
+    other, here = tmp_path / "other", tmp_path / "here"
+    other.mkdir(), here.mkdir()
+    monkeypatch.setattr(install, "ROOT", other)
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    (here / ".venv").symlink_to(other / ".venv")
+    monkeypatch.setattr(install, "ROOT", here)
+    install.calls.clear()
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    assert install.calls == [] and (here / ".venv").is_symlink()
+    install.write_stamp(other / ".venv", {**install.read_stamp(here / ".venv"), "place": "/elsewhere/.venv"})
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    assert not (here / ".venv").is_symlink() and (other / ".venv" / "bin" / "python").exists()
+
+
+def test_a_second_set_up_waits_even_for_the_programs_of_a_killed_one(install, tmp_path):
+    code = (
+        "import importlib.util, pathlib, sys; "
+        "spec = importlib.util.spec_from_file_location('install', sys.argv[1]); "
+        "install = importlib.util.module_from_spec(spec); spec.loader.exec_module(install); "
+        "install.ROOT = pathlib.Path(sys.argv[2])\n"
+        "with install.lock(): install.run(['sh', '-c', 'echo $$; exec sleep 60'], 'sleeping')"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / "requirements" / "install.py"), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        program = int(first.stdout.readline())
+        first.kill()
+        first.wait()
+        with open(tmp_path / ".venv.lock") as stream:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.kill(program, signal.SIGKILL)
+            fcntl.flock(stream, fcntl.LOCK_EX)  # comes when the program is gone
+
+
+def test_an_environment_without_its_python_heals(install, tmp_path, capsys):
+    install.environment(".venv", "py", install.CURRENT, tests=False)
+    # As after pyenv has removed the version.
     python = tmp_path / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("/nowhere/python")
@@ -76,16 +164,17 @@ def test_an_interrupted_set_up_heals(install, tmp_path, monkeypatch):
     install.environment(".venv", "py", install.CURRENT, tests=False)
     assert install.calls == ["making .venv", "installing py.txt into .venv"]
     assert subprocess.run([str(python), "-c", "import pip"]).returncode == 0
+    assert ".venv has no Python that runs: making it with" in capsys.readouterr().out
 
 
-def test_a_failed_installation_leaves_no_stamp(install, tmp_path):
+def test_a_failed_installation_is_not_taken_for_done(install, tmp_path):
     (tmp_path / "requirements" / "py.txt").write_text("./no-such-package\n")
     with pytest.raises(install.SetupError, match=r"installing py.txt into .venv failed \(see above\); run it again"):
         install.environment(".venv", "py", install.CURRENT, tests=False)
-    assert not (tmp_path / ".venv" / "installed.txt").exists()
     (tmp_path / "requirements" / "py.txt").write_text("# mended\n")
+    install.calls.clear()
     install.environment(".venv", "py", install.CURRENT, tests=False)
-    assert (tmp_path / ".venv" / "installed.txt").exists()
+    assert install.calls == ["making .venv", "installing py.txt into .venv"]
 
 
 def test_without_python_3_7_the_error_says_what_to_do(install, tmp_path, monkeypatch):
@@ -117,7 +206,11 @@ def test_where_tensorflow_1_does_not_exist_the_way_out_is_told(install, monkeypa
     monkeypatch.setattr(install.platform, "machine", lambda: machine)
     with pytest.raises(install.SetupError, match="COVPOOL_TF_PYTHON(.|\n)*TF_BUILD=tf2"):
         install.choose_build(None)
-    assert install.choose_build("tf2") == "tf2"
+    if system == "Linux":
+        assert install.choose_build("tf2") == "tf2"
+    else:
+        with pytest.raises(install.SetupError, match="pinned for Linux on x86_64 and aarch64, and this is Darwin"):
+            install.choose_build("tf2")
 
 
 def test_the_build_suits_the_host(install, monkeypatch):
@@ -130,6 +223,15 @@ def test_the_build_suits_the_host(install, monkeypatch):
 
 
 def test_an_ascend_host_brings_its_own(install, monkeypatch, tmp_path):
+    monkeypatch.setenv("COVPOOL_TF_PYTHON", "/nowhere/python")
+    with pytest.raises(install.SetupError, match="COVPOOL_TF_PYTHON will not do"):
+        install.set_up(None, tests=False)
+    assert install.calls == []
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for name in ("tensorflow", "numpy", "yaml", "tqdm"):
+        (packages / (name + ".py")).touch()
+    monkeypatch.setenv("PYTHONPATH", str(packages))
     monkeypatch.setenv("COVPOOL_TF_PYTHON", sys.executable)
     install.set_up(None, tests=False)
     assert sorted(install.calls) == ["installing py.txt into .venv", "making .venv"]
@@ -141,5 +243,51 @@ def test_every_requirement_is_pinned_and_no_index_is_named(path):
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     assert lines
     for line in lines:
-        name, version = line.split("==")
-        assert name and version[0].isdigit() and "*" not in version and "://" not in line
+        requirement = Requirement(line)
+        (pin,) = requirement.specifier
+        assert pin.operator == "==" and "*" not in pin.version and requirement.url is None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "requirements").glob("*.in")), ids=lambda path: path.name)
+def test_every_direct_requirement_has_a_reason_and_is_pinned(path):
+    pinned = [canonicalize_name(Requirement(line).name) for line in locked(path.with_suffix(".txt"))]
+    for line in path.read_text().splitlines():
+        if not line.startswith(("#", "-c ")):
+            asked, _, reason = line.partition("#")
+            assert len(reason.split()) > 1, line
+            assert canonicalize_name(Requirement(asked).name) in pinned, line
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_tensorflow_2_is_pinned_once_for_each_processor(machine):
+    needed = [Requirement(line) for line in locked(ROOT / "requirements" / "tf2.txt")]
+    names = [each.name for each in needed if not each.marker or each.marker.evaluate({"platform_machine": machine})]
+    # arm64 has TensorFlow's wheels under one name only; for x86-64 the one without CUDA is enough.
+    assert [name for name in names if name in ("tensorflow", "tensorflow-cpu")] == [
+        "tensorflow-cpu" if machine == "x86_64" else "tensorflow"
+    ]
+    assert len(names) == len(set(names)) > 20
+
+
+def locked(path):
+    return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def test_a_lock_marks_what_only_one_kind_of_processor_needs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "requirements")
+    merge = importlib.import_module("lock").merge
+    both = {"numpy": "2.0", "Zlib": "1"}
+    assert merge({"x86_64": both}) == ["numpy==2.0", "Zlib==1"]
+    found = merge({"x86_64": {**both, "fast": "1", "old": "1"}, "aarch64": {**both, "slow": "2", "old": "2"}})
+    assert found == [
+        'fast==1; platform_machine == "x86_64"', "numpy==2.0", 'old==1; platform_machine == "x86_64"',
+        'old==2; platform_machine == "aarch64"', 'slow==2; platform_machine == "aarch64"', "Zlib==1",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_without_a_python_says_so(tmp_path):
+    (tmp_path / "sh").symlink_to(shutil.which("sh"))
+    command = [shutil.which("make"), "-n", "setup"]
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode and "install Python 3.11 or 3.12" in done.stderr
