@@ -14,6 +14,8 @@ from typing import Dict, List, Tuple, Union
 
 import yaml
 
+from covpool import classes
+
 PARAMS_FILE = Path("params.yaml")
 
 
@@ -101,14 +103,43 @@ def _hash():
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
 
-def _names(what, at_least):
+def _names():
     def check(value):
         good = isinstance(value, list) and all(isinstance(item, str) and _NAME.match(item) for item in value)
-        if not good or len(value) < at_least or len({item.casefold() for item in value}) < len(value):
-            raise _Wrong(
-                "a list of {} or more different {} (letters, digits, _ and -)".format(at_least, what)
-            )
+        if not good or not value or len({item.casefold() for item in value}) < len(value):
+            raise _Wrong("a list of 1 or more different names (letters, digits, _ and -)")
         return tuple(value)
+
+    return _rule(check)
+
+
+def _class_names():
+    def check(value):
+        good = isinstance(value, list) and len(value) >= 2
+        if not good or len(set(map(str, value))) < len(value):
+            raise _Wrong("a list of 2 or more different class names")
+        faults = [fault for fault in map(classes.name_fault, value) if fault]
+        if faults:
+            raise _Wrong("a list of 2 or more different class names, but {}".format("; ".join(faults)))
+        if classes.same_classes(value):
+            raise _Wrong(
+                "a list of 2 or more different class names, but {!r} and {!r} mean the same".format(
+                    *classes.same_classes(value)
+                )
+            )
+        return tuple(map(classes.normal, value))
+
+    return _rule(check)
+
+
+def _pattern():
+    def check(value):
+        try:
+            if isinstance(value, str) and re.compile(value).groups <= 1:
+                return value
+        except re.error:
+            pass
+        raise _Wrong("a regular expression with at most one group, or nothing")
 
     return _rule(check)
 
@@ -170,10 +201,29 @@ class Rendered:
 
 
 @dataclass(frozen=True)
+class Split:
+    val: float = _number(0, 1, above=True, below=True)
+    test: float = _number(0, 1, below=True)
+    seed: int = _whole(0, 2**31 - 1)
+    subject: str = _pattern()
+
+
+@dataclass(frozen=True)
+class Limits:
+    max_archive_bytes: int = _whole(1)
+    max_unpacked_bytes: int = _whole(1)
+    max_file_bytes: int = _whole(1)
+    max_files: int = _whole(1)
+    max_ratio: float = _number(1)
+
+
+@dataclass(frozen=True)
 class Dataset:
-    kind: str = _choice("rendered", "folder", "sfew_100")
+    kind: str = _choice("rendered", "folder", "sfew_100", "sfew", "rafdb", "fer2013")
     source: str = _text(empty=False)
-    classes: Tuple[str, ...] = _names("class names", 2)
+    classes: Tuple[str, ...] = _class_names()
+    split: Split = _section(Split)
+    limits: Limits = _section(Limits)
     rendered: Rendered = _section(Rendered)
 
 
@@ -302,6 +352,9 @@ class GpuOptions:
     gpu_memory_fraction: float = _number(0, 1, above=True)
 
 
+#: `dataset.source` of the kind `rendered`: what the pictures are drawn by.
+RECIPES = "covpool/datasets/rendered"
+
 #: What `spd.log_iterative` can resolve beside the norm in float32, and where it would have nothing left to do.
 ITERATIVE_RIDGE = (1e-6, 0.3)
 
@@ -312,7 +365,7 @@ DEVICE_KINDS = {"cpu": CpuOptions, "gpu": GpuOptions}
 class Params:
     """All of `params.yaml`."""
 
-    devices: Tuple[str, ...] = _names("names", 1)
+    devices: Tuple[str, ...] = _names()
     device_options: Dict[str, Union[CpuOptions, GpuOptions]] = dataclasses.field(metadata={"devices": True})
     dataset: Dataset = _section(Dataset)
     validate: Validate = _section(Validate)
@@ -438,6 +491,7 @@ def _check_together(params, wrong):
         if name not in params.device_options:
             wrong.append("devices: {!r} has no entry in device_options; there are {}".format(
                 name, ", ".join(params.device_options)))  # fmt: skip
+    _check_dataset(params.dataset, wrong)
     if params.spd.maximum <= params.spd.epsilon:
         wrong.append("spd.maximum: wanted more than spd.epsilon ({}), given {}".format(
             params.spd.epsilon, params.spd.maximum))  # fmt: skip
@@ -452,6 +506,26 @@ def _check_together(params, wrong):
         wrong.append("train.random_crop: has no room to shift with normalise.margin 0; wanted a margin, or false")
     if params.evaluate.split == "test" and params.dataset.kind == "rendered" and not params.dataset.rendered.test:
         wrong.append("evaluate.split: the drawn data set has no test split; set dataset.rendered.test above 0, or val")
+
+
+def _check_dataset(dataset, wrong):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", dataset.source):
+        wrong.append("dataset.source: wanted the path of a folder or file, which DVC can watch, given {!r}".format(
+            dataset.source))  # fmt: skip
+    if dataset.kind == "rendered":
+        if dataset.source != RECIPES:
+            wrong.append("dataset.source: kind rendered draws its pictures and wanted {}, given {!r}; name the kind of "
+                         "your pictures in dataset.kind".format(RECIPES, dataset.source))  # fmt: skip
+        for name in dataset.classes:
+            if classes.meaning(name) not in classes.CANONICAL:
+                wrong.append("dataset.classes: {!r} can't be drawn; kind rendered draws {}".format(
+                    name, ", ".join(classes.CANONICAL)))  # fmt: skip
+    elif Path(dataset.source) == Path(RECIPES):
+        wrong.append("dataset.source: kind {} wanted the path of your pictures, given {!r}, which holds none".format(
+            dataset.kind, dataset.source))  # fmt: skip
+    if dataset.split.val + dataset.split.test >= 1:
+        wrong.append("dataset.split: val and test leave nothing to train on; wanted a sum below 1, given {:g}".format(
+            dataset.split.val + dataset.split.test))  # fmt: skip
 
 
 def as_plain(value):

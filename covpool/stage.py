@@ -35,6 +35,10 @@ class ProgressBar:
     def __exit__(self, *_):
         self._bar.close()
 
+    def say(self, text):
+        """Print a line beside the bar."""
+        self._bar.write(text)
+
     def __call__(self, done, total):
         self._bar.total = total
         self._bar.update(done - self._bar.n)

@@ -5,7 +5,7 @@ from covpool.datasets import DatasetError, fetch
 from covpool.stage import ProgressBar, stage
 
 if __name__ == "__main__":
-    with stage("fetch", DatasetError) as params, ProgressBar("fetch", "picture") as progress:
-        rows = fetch(params.dataset, artifacts.RAW, progress)
+    with stage("fetch", DatasetError, OSError) as params, ProgressBar("fetch", "picture") as progress:
+        rows = fetch(params.dataset, artifacts.RAW, progress=progress, say=lambda text: progress.say("fetch: " + text))
         counts = ["{} {}".format(sum(row["split"] == split for row in rows), split) for split in artifacts.SPLITS]
         print("fetch: {} pictures ({})".format(len(rows), ", ".join(counts)))

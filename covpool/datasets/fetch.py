@@ -1,135 +1,112 @@
 """Brings a data set into the pipeline's layout, `<split>/<class>/<file>`, and lists it in a manifest.
 
 Whatever the source calls its splits and classes, the names here are the canonical ones (`covpool.classes`), so that
-later stages never meet another order of labels. Pictures are copied byte for byte and never opened here.
+later stages never meet another order of labels. Pictures are copied byte for byte and never opened here; FER2013's,
+which are numbers in a table, become PNGs.
 """
 
+import contextlib
+import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from covpool import artifacts, classes
 from covpool.datasets.errors import DatasetError
+from covpool.datasets.layouts import pictures_of, wanted_layout
+from covpool.datasets.sources import open_source
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-
-#: Names of splits, as data sets write them in any case -> ours.
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-
-#: The splits that a kind of data set must have.
-NEEDED_SPLITS = ("train", "val")
+BLOCK = 1 << 20
 
 
-def fetch(settings, target, progress=None):
+def fetch(
+    settings,
+    target: Path,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, str]]:
     """Make `target`: pictures by split and class, and `manifest.csv`.
 
-    settings: `params.Dataset`; target: a folder, made anew; progress: called with (done, total).
+    settings: `params.Dataset`; target: a folder, made anew, and removed where the fetch fails; progress: called with
+    (done, total or None); say: is told, a line each, what was passed over or decided.
 
-    Returns the manifest's rows. Raises DatasetError where the source is missing or not laid out as its kind says.
+    Returns the manifest's rows. Raises DatasetError where the source is missing, hostile or not laid out as its kind
+    says.
     """
     target = Path(target)
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True)
-    rows = _rendered(settings, target, progress) if settings.kind == "rendered" else _copied(settings, target, progress)
-    rows.sort(key=lambda row: row["path"])
-    for row in rows:
-        row["sha256"] = artifacts.sha256_file(target / row["path"])
-    artifacts.write_csv(target / "manifest.csv", artifacts.MANIFEST_COLUMNS, rows)
+    try:
+        make = _rendered if settings.kind == "rendered" else _copied
+        rows = make(settings, target, progress or (lambda done, total: None), say)
+        rows.sort(key=lambda row: row["path"])
+        artifacts.write_csv(target / "manifest.csv", artifacts.MANIFEST_COLUMNS, rows)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
     return rows
 
 
-def missing_source(settings):
-    """What is wrong where the local source of `params.Dataset` is not there, and what to do; "" where it is."""
+def missing_source(settings) -> str:
+    """What is wrong where the local source of `params.Dataset` is not there, and what to do; '' where it is."""
     path = Path(settings.source)
-    if path.is_dir():
+    if path.exists():
         return ""
-    layout = "the recipes of the drawn faces" if settings.kind == "rendered" else LAYOUTS[settings.kind]
-    return "dataset.source: {} is no folder: wanted {}.{}".format(path, layout, LICENCE.get(settings.kind, ""))
+    advice = "it is part of the project; `git checkout` it" if settings.kind == "rendered" else ""
+    return f"dataset.source: {path} does not exist: {advice or wanted_layout(settings.kind)}"
 
 
-def _rendered(settings, target, progress):
+def _rendered(settings, target: Path, progress, say) -> list[dict[str, str]]:
     # The renderer loads slowly and is wanted by this kind alone.
     from covpool.datasets import rendered
 
     options = settings.rendered
+    labels = {classes.class_named(name, rendered.CLASSES): name for name in settings.classes}
     pictures = rendered.render_dataset(
         target, train=options.train, val=options.val, test=options.test, pictures=options.pictures,
-        image_size=options.image_size, seed=options.seed, progress=progress,
+        image_size=options.image_size, seed=options.seed, classes=tuple(labels), progress=progress,
     )  # fmt: skip
-    return [
-        {"path": picture.path, "split": picture.split, "class": picture.label, "subject": picture.identity,
-         "source": "rendered"}
-        for picture in pictures if picture.label in settings.classes
-    ]  # fmt: skip
-
-
-def _copied(settings, target, progress):
-    source = Path(settings.source)
-    found = list_pictures(source, settings.classes, settings.kind)
+    for folder in sorted(target.glob("*/*")):
+        if folder.name != labels[folder.name]:
+            folder.rename(folder.with_name(labels[folder.name]))
     rows = []
-    for index, (path, split, name) in enumerate(found, 1):
-        place = Path(split) / name / path.name
-        if (target / place).exists():
-            raise DatasetError(
-                "two pictures would be {}: the second is {}. Folders that mean one class must not share file "
-                "names; rename one of them.".format(place, path)
-            )
-        (target / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target / place)
+    for picture in pictures:
+        label = labels[picture.label]
+        path = f"{picture.split}/{label}/{Path(picture.path).name}"
         rows.append({
-            "path": place.as_posix(), "split": split, "class": name, "source": path.relative_to(source).as_posix()
+            "path": path, "split": picture.split, "class": label, "subject": str(picture.identity),
+            "source": "rendered", "sha256": artifacts.sha256_file(target / path),
         })  # fmt: skip
-        if progress:
-            progress(index, len(found))
     return rows
 
 
-def list_pictures(source, class_names, kind):
-    """All pictures of a folder `<split>/<class>/*`: (path, split, class), in the order of their paths.
-
-    kind: `folder`, or `sfew_100`, the layout of the published port (`Train` and `val`, 7 classes); they differ in
-    what an error says is wanted. Files that are no pictures by their ending are passed over.
-    """
-    source = Path(source)
-    layout = LAYOUTS[kind]
-    if not source.is_dir():
-        raise DatasetError(
-            "dataset.source is {}, which is no folder: wanted one laid out as {}.{}".format(
-                source, layout, LICENCE[kind]
-            )
-        )
-    found = []
-    for split_folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        split = SPLIT_NAMES.get(split_folder.name.casefold())
-        if split is None:
-            raise DatasetError(
-                "{} is no split: wanted folders {} in {} (any case).".format(
-                    split_folder, ", ".join(sorted(SPLIT_NAMES)), source
-                )
-            )
-        for class_folder in sorted(path for path in split_folder.iterdir() if path.is_dir()):
-            try:
-                name = classes.class_named(class_folder.name, class_names)
-            except classes.UnknownClass as error:
-                raise DatasetError("{}: {}".format(class_folder, error)) from None
-            pictures = (path for path in class_folder.iterdir() if path.suffix.casefold() in PICTURE_SUFFIXES)
-            found += [(path, split, name) for path in sorted(pictures)]
-    missing = [split for split in NEEDED_SPLITS if not any(split == row[1] for row in found)]
-    if missing:
-        raise DatasetError(
-            "{} has no pictures for {}: wanted {}.{}".format(source, " and ".join(missing), layout, LICENCE[kind])
-        )
-    return found
+def _copied(settings, target: Path, progress, say) -> list[dict[str, str]]:
+    absent = missing_source(settings)
+    if absent:
+        raise DatasetError(absent)
+    rows = []
+    with contextlib.closing(open_source(Path(settings.source), settings.limits)) as source:
+        total, pictures = pictures_of(source, settings, say)
+        for place, stream in pictures:
+            rows.append({
+                "path": place.path, "split": place.split, "class": place.label, "subject": place.subject,
+                "source": place.source, "sha256": _copy(stream, target / place.path),
+            })  # fmt: skip
+            progress(len(rows), total)
+    if not rows:
+        raise DatasetError(f"{settings.source} has no pictures: {wanted_layout(settings.kind)}")
+    return rows
 
 
-LAYOUTS = {"folder": "train|val[|test]/<class>/*", "sfew_100": "Train|val/<class>/*.png"}
-
-#: Where a data set under a licence is asked for.
-LICENCE = {
-    "folder": "",
-    "sfew_100": " SFEW is given to researchers who sign its licence: https://cs.anu.edu.au/few/ tells how.",
-}
+def _copy(stream: BinaryIO, path: Path) -> str:
+    """Write the stream to a new file; return the SHA-256 of its bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with open(path, "xb") as copy:
+        for block in iter(lambda: stream.read(BLOCK), b""):
+            digest.update(block)
+            copy.write(block)
+    return digest.hexdigest()

@@ -1,6 +1,10 @@
 """Folders of pictures become data/raw: canonical names, a manifest with checksums, nothing mixed or lost in silence."""
 
 import hashlib
+import os
+import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,36 +13,27 @@ from PIL import Image
 from covpool import artifacts
 from covpool.classes import CANONICAL
 from covpool.datasets import DatasetError, fetch
-from covpool.params import load_params
+from covpool.datasets.fetch import missing_source
+from covpool.datasets.layouts import FER2013_LABELS, RAFDB_LABELS
 
 
-def settings(source, kind="folder", classes=CANONICAL):
-    import dataclasses
-
-    return dataclasses.replace(load_params().dataset, kind=kind, source=str(source), classes=tuple(classes))
-
-
-def picture(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 30, 3), np.uint8)).save(path)
+def run(settings, tmp_path):
+    """Fetch into tmp_path/raw: the rows, and what was said."""
+    said = []
+    rows = fetch(settings, tmp_path / "raw", say=said.append)
+    return rows, "\n".join(said)
 
 
-@pytest.fixture
-def sfew(tmp_path):
-    """SFEW_100's layout, with the file names of the set."""
-    number = 0
-    for split in ("Train", "val"):
-        for name in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"):
-            for index in range(2):
-                number += 1
-                picture(tmp_path / "SFEW_100" / split / name / "Film_{:03d}.png".format(index), number)
-    (tmp_path / "SFEW_100" / "Train" / "Angry" / "Thumbs.db").write_bytes(b"x")
-    return tmp_path / "SFEW_100"
+def refusal(settings, tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        fetch(settings, tmp_path / "raw", say=lambda text: None)
+    assert not (tmp_path / "raw").exists()
+    return str(caught.value)
 
 
-def test_sfew_lands_by_split_and_canonical_class(sfew, tmp_path):
-    rows = fetch(settings(sfew, "sfew_100"), tmp_path / "raw")
-    assert len(rows) == 28 and [row["path"] for row in rows] == sorted(row["path"] for row in rows)
+def test_sfew_lands_by_split_and_canonical_class(sfew, tmp_path, settings):
+    rows, said = run(settings(sfew, "sfew_100"), tmp_path)
+    assert len(rows) == 28 and [row["path"] for row in rows] == sorted(row["path"] for row in rows) and said == ""
     manifest = artifacts.read_csv(tmp_path / "raw" / "manifest.csv", artifacts.MANIFEST_COLUMNS)
     assert [row["path"] for row in manifest] == [row["path"] for row in rows]
     for row in manifest:
@@ -50,42 +45,314 @@ def test_sfew_lands_by_split_and_canonical_class(sfew, tmp_path):
     assert next(row for row in manifest if row["source"].startswith("val/Happy"))["class"] == "happiness"
 
 
-def test_the_same_source_gives_the_same_bytes_and_old_pictures_go(sfew, tmp_path):
+def test_the_same_source_gives_the_same_bytes_and_old_pictures_go(sfew, tmp_path, settings):
     (tmp_path / "raw" / "train" / "anger").mkdir(parents=True)
     (tmp_path / "raw" / "train" / "anger" / "old.png").write_bytes(b"x")
-    fetch(settings(sfew), tmp_path / "raw")
+    run(settings(sfew), tmp_path)
     first = (tmp_path / "raw" / "manifest.csv").read_bytes()
     assert not (tmp_path / "raw" / "train" / "anger" / "old.png").exists()
-    fetch(settings(sfew), tmp_path / "raw")
+    run(settings(sfew), tmp_path)
     assert (tmp_path / "raw" / "manifest.csv").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "kind, spoil, message",
+    [
+        ("folder", lambda root, picture: picture(root / "Train/Bored/a.png"), "unknown class 'Bored': known are ang"),
+        ("folder", lambda root, picture: picture(root / "extra/Happy/a.png"), "extra is no split: wanted folders"),
+        ("folder", lambda root, picture: picture(root / "Train/joy/Film_000.png"), "two pictures would be train/hap"),
+        ("folder", lambda root, picture: picture(root / "Train/a.png"), "Train/a.png does not lie at <split>/<class>/"),
+        ("folder", lambda root, picture: picture(root / "a.png"), "a.png does not lie at <split>/<class>/"),
+        ("folder", lambda root, picture: picture(root / "val/Sad/x.png/y.png"), "val/Sad/x.png/y.png does not lie at"),
+        ("folder", lambda root, picture: (root / "val/x").symlink_to("nowhere"), "val/x is a broken link"),
+        ("folder", lambda root, picture: (root / "val/x").symlink_to(".."), "remove it"),
+        ("folder", lambda root, picture: os.mkfifo(root / "val/Sad/x.png"), "x.png is no file"),
+        ("folder", lambda root, picture: (root / "Train").rename(root / ".hidden"), "has no pictures for train: want"),
+        ("sfew_100", lambda root, picture: (root / "val").rename(root / ".val"), "has no pictures for val: wanted Tr"),
+        ("sfew_100", lambda root, picture: shutil.rmtree(root / "Train"), "SFEW is given to researchers who sign"),
+        ("sfew", lambda root, picture: picture(root / "faces/Happy/a.png"), "faces is no split"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_an_error_that_names_it(sfew, tmp_path, settings, picture, kind, spoil, message):
+    spoil(sfew, picture)
+    assert message in refusal(settings(sfew, kind), tmp_path)
+
+
+def test_a_name_that_is_not_utf8_is_named(sfew, tmp_path, settings):
+    shutil.copy(sfew / "val/Sad/Film_000.png", os.fsencode(sfew) + b"/val/Sad/\xff.png")
+    assert r"'val/Sad/\udcff.png': its name is not UTF-8; rename it" in refusal(settings(sfew), tmp_path)
+
+
+def test_clutter_is_counted_and_other_files_are_named(sfew, tmp_path, settings, picture):
+    """What an operating system leaves is no picture, whatever its ending; a text file among the pictures is told."""
+    for name in ("Train/Angry/Thumbs.db", "Train/.DS_Store", "val/Sad/._Film_000.png", ".git/Happy/a.png"):
+        (sfew / name).parent.mkdir(parents=True, exist_ok=True)
+        (sfew / name).write_bytes(picture(tmp_path / "any.png"))
+    picture(sfew / "__MACOSX" / "Train" / "Happy" / "a.png")
+    (sfew / "readme.txt").write_text("x")
+    (sfew / "val" / "Sad" / "empty.png").mkdir()
+    rows, said = run(settings(sfew, "sfew_100"), tmp_path)
+    assert len(rows) == 28
+    assert "5 hidden or system files were passed over: '.git', 'Train/.DS_Store', 'Train/Angry/Thumbs.db', " in said
+    assert "1 files that are no pictures by their names were passed over: 'readme.txt'" in said
+
+
+def test_a_picture_that_nobody_can_read_is_left_to_validation(sfew, tmp_path, settings):
+    (sfew / "val" / "Sad" / "photo.HEIC").write_bytes(b"x")
+    rows, _ = run(settings(sfew), tmp_path)
+    assert "val/sadness/photo.HEIC" in [row["path"] for row in rows]
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_arrays_are_never_unpickled(sfew, tmp_path, settings):
+    trap = np.empty(1, object)
+    trap[0] = Trap(tmp_path / "sprung")
+    np.save(sfew / "Train" / "Happy" / "features.npy", trap, allow_pickle=True)
+    (sfew / "Train" / "Happy" / "x.png").write_bytes(pickle.dumps(trap[0]))
+    rows, said = run(settings(sfew), tmp_path)
+    assert not (tmp_path / "sprung").exists() and "'Train/Happy/features.npy'" in said and len(rows) == 29
+    pickle.loads((tmp_path / "raw/train/happiness/x.png").read_bytes())
+    assert (tmp_path / "sprung").exists()  # the trap works
+
+
+def test_missing_data_tells_the_layout_and_where_to_ask(tmp_path, settings):
+    for kind, page in [("sfew_100", "cs.anu.edu.au/few"), ("sfew", "cs.anu.edu.au/few"), ("rafdb", "whdeng.cn/RAF"),
+                       ("fer2013", "kaggle.com")]:  # fmt: skip
+        message = refusal(settings(tmp_path / "nowhere", kind), tmp_path)
+        assert "nowhere does not exist: wanted " in message and page in message
+        assert message == missing_source(settings(tmp_path / "nowhere", kind))
+    assert missing_source(settings(tmp_path)) == ""
+    (tmp_path / "empty").mkdir()
+    assert "empty has no pictures: wanted train|val[|test]/<class>/" in refusal(settings(tmp_path / "empty"), tmp_path)
+
+
+def test_other_classes_by_their_own_names(tmp_path, settings, picture):
+    for split in ("training", "Validation", "TEST"):
+        for name in ("Negative", "positive"):
+            picture(tmp_path / "two" / split / name / "a.jpg")
+    rows, _ = run(settings(tmp_path / "two", classes=("negative", "positive")), tmp_path)
+    assert sorted({(row["split"], row["class"]) for row in rows}) == [
+        (split, name) for split in ("test", "train", "val") for name in ("negative", "positive")
+    ]
+
+
+def test_names_of_any_script_reach_files_and_manifest(tmp_path, settings, picture):
+    names = ("радость", "怒り", "हँसी")
+    for split in ("train", "val"):
+        for name in names:
+            picture(tmp_path / "set" / split / name / "Фото 1.png")
+    rows, _ = run(settings(tmp_path / "set", classes=names), tmp_path)
+    assert len(rows) == 6 and {row["class"] for row in rows} == set(names)
+    for row in artifacts.read_csv(tmp_path / "raw" / "manifest.csv"):
+        assert (tmp_path / "raw" / row["path"]).is_file() and row["path"].endswith("/Фото 1.png")
+
+
+def test_folders_above_the_layout_do_not_matter(sfew, tmp_path, settings):
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    sfew.rename(tmp_path / "outer" / "inner" / "SFEW")
+    rows, _ = run(settings(tmp_path / "outer", "sfew_100"), tmp_path)
+    assert len(rows) == 28 and rows[0]["source"] == "inner/SFEW/Train/Angry/Film_000.png"
+
+
+def test_sfew_says_that_its_test_pictures_have_no_labels(sfew, tmp_path, settings, picture):
+    (sfew / "val").rename(sfew / "Val")
+    picture(sfew / "Test" / "Film_900.png")
+    rows, said = run(settings(sfew, "sfew"), tmp_path)
+    assert len(rows) == 28 and "1 pictures of the test split, whose labels are not given out" in said
+    assert "by their names" not in said
+
+
+def test_classes_without_splits_are_split_by_the_seed(tmp_path, settings, picture):
+    for name in ("happy", "sad"):
+        for number in range(10):
+            picture(tmp_path / "set" / name / "{}.png".format(number))
+    rows, said = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1}), tmp_path)
+    counts = {split: [row["class"] for row in rows if row["split"] == split] for split in artifacts.SPLITS}
+    assert {split: (names.count("happiness"), names.count("sadness")) for split, names in counts.items()} == {
+        "train": (7, 7), "val": (2, 2), "test": (1, 1),
+    }  # fmt: skip
+    assert "split by dataset.split.seed: 14 train, 4 val, 2 test; the names tell no subjects" in said
+    again, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1}), tmp_path)
+    other, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1, "seed": 1}), tmp_path)
+    assert rows == again != other
+
+
+def test_a_subject_that_the_name_tells_stays_in_one_split(tmp_path, settings, picture):
+    for name in ("happy", "sad"):
+        for subject in range(10):
+            for take in range(2):
+                picture(tmp_path / "set" / name / "S{:03d}_{}.png".format(subject, take))
+    rows, said = run(settings(tmp_path / "set", split={"val": 0.3}), tmp_path)
+    assert "10 subjects, told by the names of 40 of 40 pictures, stay together" in said
+    splits = {subject: {row["split"] for row in rows if row["subject"] == subject} for subject in
+              {row["subject"] for row in rows}}  # fmt: skip
+    assert len(splits) == 10 and all(len(found) == 1 for found in splits.values())
+    assert sum(row["split"] == "val" for row in rows) == 12
+    rows, _ = run(settings(tmp_path / "set", split={"subject": r"^s\d\d(\d)_"}), tmp_path)
+    assert {row["subject"] for row in rows} == set("0123456789")
+
+
+def test_too_few_to_split_is_an_error(tmp_path, settings, picture):
+    for name in ("happy", "sad"):
+        picture(tmp_path / "set" / name / "a.png")
+    assert "2 pictures are too few, or their subjects, to take dataset.split.val of each class" in refusal(
+        settings(tmp_path / "set"), tmp_path
+    )
+
+
+def test_val_is_taken_from_train_where_there_is_only_a_test(tmp_path, settings, picture):
+    for split, number in (("train", 10), ("test", 3)):
+        for name in ("happy", "sad"):
+            for index in range(number):
+                picture(tmp_path / "set" / split / name / "{}.png".format(index))
+    rows, said = run(settings(tmp_path / "set"), tmp_path)
+    assert "16 train, 4 val" in said
+    assert [sum(row["split"] == split for row in rows) for split in artifacts.SPLITS] == [16, 4, 6]
+    assert all(row["source"].startswith("test/") == (row["split"] == "test") for row in rows)
+
+
+@pytest.fixture
+def rafdb(tmp_path, picture):
+    """RAF-DB basic with ten pictures a label in train and two in test."""
+    lines = []
+    for split, number in (("train", 70), ("test", 14)):
+        for index in range(number):
+            picture(tmp_path / "basic/Image/aligned/{}_{:05d}_aligned.jpg".format(split, index), index)
+            lines.append("{}_{:05d}.jpg {}".format(split, index, index % 7 + 1))
+    (tmp_path / "basic" / "EmoLabel").mkdir()
+    (tmp_path / "basic/EmoLabel/list_patition_label.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path / "basic"
+
+
+def test_rafdb_by_its_list(rafdb, tmp_path, settings):
+    (rafdb / "Image" / "aligned" / "stray.jpg").write_bytes(b"x")
+    rows, said = run(settings(rafdb, "rafdb"), tmp_path)
+    assert [sum(row["split"] == split for row in rows) for split in artifacts.SPLITS] == [56, 14, 14]
+    names = "surprise fear disgust happiness sadness anger neutral".split()
+    for row in rows:
+        number = int(row["source"].split("_")[1])
+        assert row["class"] == names[number % 7]
+    assert "'Image/aligned/stray.jpg'" in said and "56 train, 14 val" in said
+    assert sorted(RAFDB_LABELS.values()) == list(CANONICAL)
 
 
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda root: picture(root / "Train" / "Bored" / "a.png"), "unknown class 'Bored': known are anger/angry"),
-        (lambda root: picture(root / "extra" / "Happy" / "a.png"), "extra is no split: wanted folders"),
-        (lambda root: picture(root / "Train" / "happiness" / "Film_000.png"), "two pictures would be train/happiness/"),
-        (lambda root: (root / "val").rename(root / ".hidden"), "has no pictures for val: wanted"),
+        (lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("train_00001.jpg 8\n"),
+         "list_patition_label.txt:1: wanted a name train_NNNNN.jpg or test_NNNNN.jpg and a label from 1 to 7, given"),
+        (lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("../train_1.jpg 1\n"), ":1: wanted a na"),
+        (lambda root: (root / "EmoLabel/list_patition_label.txt").write_bytes(b"\xff"), "is no UTF-8 text"),
+        (lambda root: (root / "EmoLabel/list_patition_label.txt").unlink(), "has no list: wanted EmoLabel/list_"),
+        (lambda root: (root / "Image/aligned/test_00003_aligned.jpg").unlink(),
+         "1 pictures of the list are not there, the first is Image/aligned/test_00003_aligned.jpg"),
+        (lambda root: (shutil.rmtree(root / "Image/aligned"), (root / "Image/aligned.zip").write_bytes(b"")),
+         "84 pictures of the list are not there, the first is Image/aligned/train_00000_aligned.jpg: unpack Image/"),
+    ],
+)  # fmt: skip
+def test_rafdb_that_does_not_fit(rafdb, tmp_path, settings, spoil, message):
+    spoil(rafdb)
+    assert message in refusal(settings(rafdb, "rafdb"), tmp_path)
+
+
+def fer2013(path, rows, header="emotion,pixels,Usage"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def fer_row(emotion, usage, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, 48 * 48)
+    return "{},{},{}".format(emotion, " ".join(map(str, pixels)), usage), pixels.reshape(48, 48)
+
+
+def test_fer2013_from_its_table(tmp_path, settings):
+    usages = [("Training", "train"), ("PublicTest", "val"), ("PrivateTest", "test")]
+    made = [(emotion, usage, *fer_row(emotion, usage[0], seed)) for seed, (emotion, usage) in
+            enumerate((emotion, usage) for emotion in range(7) for usage in usages)]  # fmt: skip
+    fer2013(tmp_path / "fer2013.csv", [row for _, _, row, _ in made])
+    rows, _ = run(settings(tmp_path / "fer2013.csv", "fer2013"), tmp_path)
+    assert len(rows) == 21
+    by_source = {row["source"]: row for row in rows}
+    names = "anger disgust fear happiness sadness surprise neutral".split()
+    for line, (emotion, (_, split), _, pixels) in enumerate(made, 2):
+        row = by_source["fer2013.csv:{}".format(line)]
+        assert (row["class"], row["split"]) == (names[emotion], split)
+        with Image.open(tmp_path / "raw" / row["path"]) as image:
+            assert image.mode == "L" and np.array_equal(np.asarray(image), pixels)
+    assert sorted(FER2013_LABELS.values()) == list(CANONICAL)
+
+
+def test_fer2013_with_blanks_in_its_header_and_columns_in_another_order(tmp_path, settings):
+    folder = tmp_path / "challenge"
+    folder.mkdir()
+    rows = []
+    for usage in ("Training", "PublicTest"):
+        emotion, pixels, _ = fer_row(3, usage)[0].split(",")
+        rows.append("{},{},{}".format(emotion, usage, pixels))
+    fer2013(folder / "icml_face_data.csv", rows, "emotion, Usage, pixels")
+    rows, _ = run(settings(folder, "fer2013"), tmp_path)
+    assert [(row["split"], row["class"]) for row in rows] == [("train", "happiness"), ("val", "happiness")]
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ("7,1 2,Training", "fer2013.csv:2: 7: wanted an emotion from 0 to 6"),
+        ("x,1 2,Training", "fer2013.csv:2: invalid literal"),
+        ("1,1 2,Testing", "fer2013.csv:2: 'testing': wanted"),
+        ("1,1 2,Training", "fer2013.csv:2: wanted 2304 pixels from 0 to 255, given 2 up to 2"),
+        ("1,,Training", "fer2013.csv:2: wanted 2304 pixels from 0 to 255, given 0 up to 0"),
+        ("1," + "256 " * 2304 + ",Training", "given 2304 up to 256"),
+        ("1,-1 2,Training", "fer2013.csv:2: "),
+        ("1,1e3 2,Training", "fer2013.csv:2: "),
+        ("1,99999999999999999999 2,Training", "fer2013.csv:2: "),
+        ("1", "fer2013.csv:2: 'usage': wanted"),
+        ("1," + "1" * 50000, "fer2013.csv:2 is longer than 32768 bytes"),
+        ('1,"1 2,Training', "fer2013.csv:2: "),
     ],
 )
-def test_what_does_not_fit_is_an_error_that_names_it(sfew, tmp_path, spoil, message):
-    spoil(sfew)
-    with pytest.raises(DatasetError) as caught:
-        fetch(settings(sfew), tmp_path / "raw")
-    assert message in str(caught.value)
+def test_fer2013_rows_that_make_no_sense_are_named(tmp_path, settings, row, message):
+    fer2013(tmp_path / "fer2013.csv", [row])
+    assert message in refusal(settings(tmp_path / "fer2013.csv", "fer2013"), tmp_path)
 
 
-def test_missing_data_tells_the_layout_and_where_to_ask(tmp_path):
-    with pytest.raises(DatasetError, match=r"no folder: wanted one laid out as Train\|val/<class>.*licence"):
-        fetch(settings(tmp_path / "nowhere", "sfew_100"), tmp_path / "raw")
+def test_fer2013_tables_that_are_none(tmp_path, settings):
+    source = settings(tmp_path / "fer2013.csv", "fer2013")
+    fer2013(tmp_path / "fer2013.csv", [fer_row(0, "Training")[0]])
+    assert "has no pictures for val: wanted fer2013.csv with the columns" in refusal(source, tmp_path)
+    fer2013(tmp_path / "fer2013.csv", [], "name,label")
+    assert "has the columns ['name', 'label']: wanted" in refusal(source, tmp_path)
+    (tmp_path / "fer2013.csv").write_bytes(b"")
+    assert "has the columns []" in refusal(source, tmp_path)
+    (tmp_path / "fer2013.csv").write_bytes(b"\x93NUMPY")
+    assert "fer2013.csv:1: " in refusal(source, tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert "has no table: wanted" in refusal(settings(tmp_path / "folder", "fer2013"), tmp_path)
 
 
-def test_other_classes_by_their_own_names(tmp_path):
-    for split in ("training", "Validation", "TEST"):
-        for name in ("Negative", "positive"):
-            picture(tmp_path / "two" / split / name / "a.jpg")
-    rows = fetch(settings(tmp_path / "two", classes=("negative", "positive")), tmp_path / "raw")
-    assert sorted({(row["split"], row["class"]) for row in rows}) == [
-        (split, name) for split in ("test", "train", "val") for name in ("negative", "positive")
-    ]
+def test_the_drawn_set_has_just_the_classes_that_are_asked_for(tmp_path, settings):
+    import dataclasses
+
+    from covpool.datasets import rendered
+
+    asked = settings("covpool/datasets/rendered", "rendered", classes=("joy", "sadness"))
+    asked = dataclasses.replace(asked, rendered=dataclasses.replace(asked.rendered, train=1, val=1, image_size=64))
+    rows, _ = run(asked, tmp_path)
+    assert [row["path"] for row in rows] == [
+        "train/joy/id0000_happiness_0.png", "train/sadness/id0000_sadness_0.png",
+        "val/joy/id0001_happiness_0.png", "val/sadness/id0001_sadness_0.png",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "raw").glob("*/*")) == ["joy", "joy", "sadness", "sadness"]
+    drawn = np.asarray(Image.open(tmp_path / "raw" / rows[0]["path"]))
+    alone = rendered.render_face(0, "happiness", image_size=64, seed=asked.rendered.seed).image
+    assert np.array_equal(drawn, alone)
+    assert rows[0]["sha256"] == artifacts.sha256_file(tmp_path / "raw" / rows[0]["path"])

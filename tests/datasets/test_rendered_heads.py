@@ -171,7 +171,7 @@ def test_a_drawn_expression_is_one_of_its_recipes(name, seed):
     assert drawn == sample_expression(name, np.random.default_rng(seed))
     strong = {unit for unit in drawn.units if drawn.strength(unit) > 0}
     assert any(set(recipe) <= strong for recipe in RECIPES[name])
-    assert all(0 <= side < 2 for sides in drawn.units.values() for side in sides)
+    assert all(0 <= side < 3 for sides in drawn.units.values() for side in sides)
 
 
 @settings(max_examples=40)

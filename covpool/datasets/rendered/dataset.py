@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def render_dataset(
     pictures: int = 1,
     image_size: int = 176,
     seed: int = 0,
+    classes: Sequence[str] = CLASSES,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Picture]:
@@ -59,6 +60,7 @@ def render_dataset(
         pictures: pictures of each identity in each class.
         image_size: width and height in pixels.
         seed: another seed gives other people.
+        classes: the expressions to draw; a picture does not depend on which others are drawn.
         workers: processes; by default one for each core that this process may use.
         progress: called with the pictures done and the pictures wanted, after every identity.
 
@@ -67,16 +69,19 @@ def render_dataset(
 
     Raises:
         AssetError: `anny` or `mitsuba` is missing; the message says how to install it.
-        ValueError: a count or size that makes no sense.
+        ValueError: a count or size that makes no sense, or an unknown expression.
     """
+    for name in classes:
+        _check_expression(name)
     _check_counts(train=train, val=val, test=test, pictures=pictures, image_size=image_size, seed=seed, workers=workers)
     splits = ["train"] * train + ["val"] * val + ["test"] * test
     processes = min(workers or usable_cores(), len(splits))
     records: list[Picture] = []
-    for done in _render_all(Path(target), splits, processes, seed=seed, pictures=pictures, size=image_size):
+    shots = tuple(itertools.product(classes, range(pictures)))
+    for done in _render_all(Path(target), splits, processes, seed=seed, shots=shots, size=image_size):
         records.extend(done)
         if progress is not None:
-            progress(len(records), len(splits) * len(CLASSES) * pictures)
+            progress(len(records), len(splits) * len(shots))
     return records
 
 
@@ -94,10 +99,14 @@ def render_face(
     With `view` None it is the picture that `render_dataset` writes; a view replaces the drawn pose, scale and place
     and leaves person, expression, light and background as they are.
     """
-    if expression not in CLASSES:
-        raise ValueError(f"unknown expression {expression!r}; known are {', '.join(CLASSES)}")
+    _check_expression(expression)
     _check_counts(identity=identity, picture=picture, image_size=image_size, seed=seed)
     return _sitter(None, seed, identity).photograph(expression, picture, image_size, view)
+
+
+def _check_expression(name: str) -> None:
+    if name not in CLASSES:
+        raise ValueError(f"unknown expression {name!r}; known are {', '.join(CLASSES)}")
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -107,7 +116,7 @@ def _check_counts(**counts: int | None) -> None:
             raise ValueError(f"{name} is {value!r}; it must be a whole number, {least} or more")
 
 
-def _render_all(target: Path, splits: list[str], processes: int, **settings: int) -> Iterator[list[Picture]]:
+def _render_all(target: Path, splits: list[str], processes: int, **settings) -> Iterator[list[Picture]]:
     """The pictures of one identity after the other, in their order, from this process or from several.
 
     At an error or an interrupt no further picture is begun, here or in a worker.
@@ -137,16 +146,16 @@ def _sitter(folder: Path | None, seed: int, identity: int) -> Sitter:
 
 
 def _render_identity(
-    folder: Path | None, target: Path, work: tuple[int, str], *, seed: int, pictures: int, size: int
+    folder: Path | None, target: Path, work: tuple[int, str], *, seed: int, shots: Sequence[tuple], size: int
 ) -> list[Picture]:
-    """Write all pictures of one identity: `work` is its number and its split."""
+    """Write pictures of one identity: `work` is its number and split, `shots` pairs of expression and number."""
     identity, split = work
     if folder is not None:
         # Every core has an identity of its own.
         cv2.setNumThreads(1)
     sitter = _sitter(folder, seed, identity)
     records = []
-    for label, picture in itertools.product(CLASSES, range(pictures)):
+    for label, picture in shots:
         if folder is not None and (folder / STOP).exists():
             raise InterruptedError("another worker failed or the run was interrupted")
         shot = sitter.photograph(label, picture, size)

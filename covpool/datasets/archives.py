@@ -1,0 +1,333 @@
+"""Reads zip and tar files that anybody may have made, without unpacking them.
+
+An archive is first listed, and every member judged: by its name (`names.fault`), its kind (only files and folders), its
+size, and what it claims to shrink to. One that fails refuses the whole archive by its name, before anything is
+written. Then the wanted members are read as streams, in the archive's order, and must be as long as they said. Paths
+of the archive never become paths here: the caller chooses where the bytes go.
+
+Memory stays bounded: the standard library's readers get their file through a guard that refuses to read much at once
+(a tar header may claim to be gigabytes long), counts what is unpacked, and does not go backwards.
+"""
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from covpool.datasets import names
+from covpool.datasets.errors import DatasetError
+
+#: Packed this well is no sign of an attack while it is this little: end marks, blank pictures.
+RATIO_FREE = 1 << 20
+#: Bytes that a file may take in a zip's directory, on average, and beside its own in a tar.
+ZIP_ENTRY, TAR_OVERHEAD = 256, 2048
+#: The longest header of a tar, which holds a name, that is read.
+TAR_HEADER = 1 << 20
+BLOCK = 1 << 20
+
+#: What the standard library raises on damaged archives.
+DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error,
+    NotImplementedError, RuntimeError, OverflowError, IndexError, KeyError,
+)  # fmt: skip
+
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+
+
+def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
+    """The archive in a file, by its first bytes whatever its name, or None for a file that is neither zip nor tar.
+
+    limits: `params.Limits`. Raises DatasetError where the archive is damaged, hostile or beyond the limits.
+    """
+    with open(path, "rb") as stream:
+        start = stream.read(512)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return ZipArchive(path, limits)
+    if start[257:262] == b"ustar" or _decompressor(start) or _is_old_tar(start):
+        return TarArchive(path, limits)
+    return None
+
+
+class _Archive:
+    """What zip and tar have in common: the list of members, and how each is judged."""
+
+    def __init__(self, path: Path, limits) -> None:
+        self.path, self.limits = path, limits
+        if path.stat().st_size > limits.max_archive_bytes:
+            raise DatasetError(
+                f"{path} has {path.stat().st_size} bytes, more than dataset.limits.max_archive_bytes "
+                f"({limits.max_archive_bytes})"
+            )
+        self._sizes: dict[str, int] = {}
+
+    def files(self) -> list[str]:
+        """The paths of all files in the archive, sorted."""
+        return sorted(self._sizes)
+
+    def _refuse(self, member: str, reason: str) -> DatasetError:
+        return DatasetError(f"{self.path}: {member!r} is refused: {reason}.")
+
+    def _damaged(self, member: str, error: object) -> DatasetError:
+        where = f"at {member!r}" if member else "at its beginning"
+        return DatasetError(
+            f"{self.path} is damaged {where} ({error or type(error).__name__}): get it again, and give its sum in "
+            "dataset.sha256 if you know it."
+        )
+
+    def _list(self, members: Iterator[tuple[str, int]]) -> None:
+        """Judge all members, given as names and sizes, by what can only be told of them together."""
+        taken: dict[str, str] = {}
+        folders: dict[str, str] = {}
+        total = 0
+        for name, size in members:
+            key = names.folded(name)
+            if name in self._sizes:
+                raise self._refuse(name, "the archive has it twice")
+            if key in taken:
+                raise self._refuse(name, f"it differs from {taken[key]!r} only by case or accents")
+            parents = key.split("/")[:-1]
+            above = ["/".join(parents[: depth + 1]) for depth in range(len(parents))]
+            if key in folders or any(folder in taken for folder in above):
+                raise self._refuse(name, "a file and a folder have one name")
+            total += size
+            if len(taken) >= self.limits.max_files:
+                raise self._refuse(name, f"more files than dataset.limits.max_files ({self.limits.max_files})")
+            if size > self.limits.max_file_bytes:
+                raise self._refuse(
+                    name, f"its {size} bytes are more than dataset.limits.max_file_bytes ({self.limits.max_file_bytes})"
+                )
+            if total > self.limits.max_unpacked_bytes:
+                raise self._refuse(
+                    name, f"with it the archive unpacks to more than dataset.limits.max_unpacked_bytes "
+                    f"({self.limits.max_unpacked_bytes})"
+                )  # fmt: skip
+            taken[key] = name
+            folders.update((folder, name) for folder in above)
+            self._sizes[name] = size
+
+    def _too_dense(self, unpacked: int, packed: int) -> bool:
+        return unpacked > RATIO_FREE and unpacked > self.limits.max_ratio * max(packed, 1)
+
+    def _bomb(self, member: str) -> DatasetError:
+        return self._refuse(
+            member, f"it unpacks to more than dataset.limits.max_ratio ({self.limits.max_ratio:g}) times its size"
+        )
+
+
+class ZipArchive(_Archive):
+    """The files in a zip."""
+
+    def __init__(self, path: Path, limits) -> None:
+        super().__init__(path, limits)
+        self._file = _Guard(open(path, "rb"), limits.max_files * ZIP_ENTRY + BLOCK)
+        try:
+            # Names without the flag for UTF-8 are in a code page that nothing tells: only what is UTF-8 is taken.
+            self._zip = zipfile.ZipFile(self._file, metadata_encoding="utf-8")
+            self._members = {names.plain(info.orig_filename): info for info in self._zip.infolist()}
+            self._list(self._judged())
+        except UnicodeDecodeError as error:
+            self.close()
+            raise self._refuse(error.object, "its name is not UTF-8; pack the archive again with such names") from None
+        except DAMAGE as error:
+            self.close()
+            raise self._damaged("", error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _judged(self) -> Iterator[tuple[str, int]]:
+        total = 0
+        for info in self._zip.infolist():
+            name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
+            fault = names.fault(name)
+            if fault:
+                raise self._refuse(name, fault)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise self._refuse(name, "it is a link" if kind == stat.S_IFLNK else "it is a device or a pipe")
+            if info.is_dir() or kind == stat.S_IFDIR:
+                continue
+            if info.flag_bits & 0x1:
+                raise self._refuse(name, "it is encrypted; unpack the archive by hand and name the folder")
+            if info.compress_type not in ZIP_METHODS:
+                raise self._refuse(name, f"its compression method {info.compress_type} is not known here")
+            total += info.file_size
+            # Members may share their packed bytes, so the sum is held against the whole archive, too.
+            if self._too_dense(info.file_size, info.compress_size) or self._too_dense(total, self.path.stat().st_size):
+                raise self._bomb(name)
+            yield names.plain(name), info.file_size
+
+    def read_files(self, wanted: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
+        """Yield name and stream of each wanted file; a stream is to be read before the next one is asked for."""
+        for name, info in self._members.items():
+            if name in wanted:
+                try:
+                    raw = self._zip.open(info)
+                except DAMAGE as error:
+                    raise self._damaged(name, error) from None
+                with contextlib.closing(raw):
+                    yield name, _Member(raw, self, name)
+
+
+class TarArchive(_Archive):
+    """The files in a tar, plain or packed with gzip, bzip2 or xz. Each listing and reading is one pass over it."""
+
+    def __init__(self, path: Path, limits) -> None:
+        super().__init__(path, limits)
+        self._list((name, member.size) for name, member, _ in self._walk() if not member.isdir())
+
+    def close(self) -> None:
+        """Nothing stays open between passes."""
+
+    def read_files(self, wanted: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
+        """Yield name and stream of each wanted file; a stream is to be read before the next one is asked for."""
+        for name, member, tar in self._walk():
+            if name in wanted and member.isfile():
+                try:
+                    raw = tar.extractfile(member)
+                except DAMAGE as error:
+                    raise self._damaged(name, error) from None
+                yield name, _Member(raw, self, name)
+
+    def _walk(self) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
+        """Judge and yield member by member; the names are safe and plain."""
+        with open(self.path, "rb") as packed:
+            opener = _decompressor(packed.read(512))
+            packed.seek(0)
+            unpacked = opener(packed) if opener else packed
+            last = ""
+
+            def watch(position):
+                if position > self.limits.max_unpacked_bytes + self.limits.max_files * TAR_OVERHEAD:
+                    raise self._refuse(last, "the archive unpacks to more than dataset.limits allow")
+                if opener and self._too_dense(position, packed.tell()):
+                    raise self._bomb(last)
+
+            guard = _Guard(unpacked, TAR_HEADER, watch)
+            try:
+                tar = tarfile.open(fileobj=guard, mode="r:", encoding="utf-8", errors="surrogateescape")
+                for member in iter(tar.next, None):
+                    # tarfile keeps all members that it met; one pass needs none of them.
+                    tar.members.clear()
+                    last = member.name
+                    self._judge(member)
+                    if names.plain(member.name):
+                        yield names.plain(member.name), member, tar
+                # tarfile takes a header that makes no sense for the end; the end is a block of zeros.
+                if len(guard.last) < tarfile.BLOCKSIZE or any(guard.last):
+                    raise tarfile.ReadError("what follows is neither a header nor the end mark")
+            except DAMAGE as error:
+                raise self._damaged(last, error) from None
+
+    def _judge(self, member: tarfile.TarInfo) -> None:
+        fault = names.fault(member.name)
+        if fault:
+            raise self._refuse(member.name, fault)
+        if member.issym() or member.islnk():
+            raise self._refuse(member.name, "it is a link")
+        if member.issparse() or not (member.isfile() or member.isdir()):
+            raise self._refuse(member.name, "it is a device, a pipe or has holes")
+        if member.size < 0:
+            raise self._refuse(member.name, "its size is negative")
+
+
+class _Member(io.RawIOBase):
+    """A file in an archive as a stream that tells damage by the member's name and insists on the size that it said."""
+
+    def __init__(self, raw: BinaryIO, archive: _Archive, name: str) -> None:
+        self._raw, self._archive, self._name = raw, archive, name
+        self._left = archive._sizes[name]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        try:
+            data = self._raw.read(min(len(buffer), BLOCK))
+        except DAMAGE as error:
+            raise self._archive._damaged(self._name, error) from None
+        self._left -= len(data)
+        if self._left < 0 or (not data and len(buffer) and self._left):
+            raise self._archive._refuse(self._name, "it is not as long as it says")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Guard:
+    """A file for zipfile and tarfile that refuses to read more than `most` bytes at once.
+
+    With `watch`, which is told each new position, it is read forwards only, and skipped in steps.
+    """
+
+    def __init__(self, raw: BinaryIO, most: int, watch=None) -> None:
+        self._raw, self._most, self._watch = raw, most, watch
+        self._position = 0
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._most:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        # Without a size zipfile reads the end of a file, a few bytes.
+        self.last = self._raw.read(size if size >= 0 else BLOCK)
+        self._moved(len(self.last))
+        return self.last
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if not self._watch:
+            return self._raw.seek(offset, whence)
+        # tarfile steps back by the one byte that it reads to see whether a member is whole.
+        if offset < self._position - 1:
+            raise tarfile.ReadError("a header that points backwards")
+        if offset == self._position - 1:
+            self._raw.seek(offset)
+            self._position = offset
+        while self._position < offset:
+            data = self._raw.read(min(BLOCK, offset - self._position))
+            if not data:
+                break
+            self._moved(len(data))
+        return self._position
+
+    def _moved(self, number: int) -> None:
+        self._position += number
+        if self._watch:
+            self._watch(self._position)
+
+    def tell(self) -> int:
+        return self._position if self._watch else self._raw.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+def _decompressor(start: bytes):
+    """What opens a packed tar of these first bytes; None if it is not packed."""
+    if start.startswith(b"\x1f\x8b"):
+        return lambda packed: gzip.GzipFile(fileobj=packed, mode="rb")
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return lzma.LZMAFile
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File
+    return None
+
+
+def _is_old_tar(start: bytes) -> bool:
+    """Whether the block is a header with a right checksum, as tars had before they had a name for themselves."""
+    with contextlib.suppress(tarfile.HeaderError):
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
+        return True
+    return False
