@@ -1,13 +1,11 @@
 """The pipeline as a user runs it: a clone with a folder of pictures, `dvc repro`, status, changes, experiments."""
 
 import json
-import os
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
-from pipeline_project import change, commit, dvc, git, make_project, rows
+from pipeline_project import change, commit, dvc, git, make_project, rows, run
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +98,7 @@ def test_the_ports_command_line_runs_the_stages_and_copies_results(project, tmp_
     flags = "--image_size 48 --max_nrof_epochs 1 --epoch_size 1 --batch_size 4 --random_flip".split()
     flags += ["--models_base_dir", str(tmp_path / "m"), "--logs_base_dir", str(tmp_path / "l")]
     command = ["sh", str(project / "train.sh"), "--data_dir", "pictures", *flags]
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(project, *command)
     record = json.loads((project / "runs/cpu/run.json").read_text())
     assert record["parameters"]["train"]["adam"] == {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1}
     assert record["parameters"]["train"]["schedule"] == [[0, 0.005], [80, 0.002], [150, 0.001], [250, 0.0005],
@@ -112,3 +108,7 @@ def test_the_ports_command_line_runs_the_stages_and_copies_results(project, tmp_
     assert loss["l2"] > 0 and loss["total"] == pytest.approx(terms, rel=1e-6)
     assert (tmp_path / "m" / "cpu" / "model.json").read_bytes() == (project / "models/cpu/model.json").read_bytes()
     assert {"history.csv", "run.json", "scores.json"} <= {path.name for path in (tmp_path / "l" / "cpu").iterdir()}
+    # The way back that README.md tells.
+    git(project, "checkout", "params.yaml", "dvc.lock", "reports/metrics.json")
+    dvc(project, "checkout")
+    assert "up to date" in dvc(project, "status")

@@ -1,4 +1,4 @@
-"""The training loss: cross entropy, weight decay and center loss, added up as the seed does and reported apart.
+"""The training loss: cross entropy, weight decay and center loss, added up as the Ascend port does and reported apart.
 
 Center loss: Y. Wen, K. Zhang, Z. Li, Y. Qiao: A Discriminative Feature Learning Approach for Deep Face Recognition,
 ECCV 2016.

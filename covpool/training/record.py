@@ -88,7 +88,7 @@ def run_record(facts, params, trainer):
 
 
 def step_seconds(times):
-    """Seconds a step, as the seed counts: the mean over the last epoch, each step with its wait for data.
+    """Seconds a step, as the Ascend port counts: the mean over the last epoch, each step with its wait for data.
 
     Steps that also prepared a graph are left out; None where there are no others.
     """
