@@ -53,6 +53,11 @@ def write_faces(folder, counts, size=56, classes=CLASSES, seed=0):
     artifacts.write_json(folder / "classes.json", list(classes))
 
 
+def without_onednn(text):
+    """What a stage wrote, without what TensorFlow 2 says on each start where it uses oneDNN; nothing turns that off."""
+    return "".join(line for line in text.splitlines(True) if "absl::InitializeLog" not in line and "oneDNN" not in line)
+
+
 class Project:
     """A folder with params.yaml and faces, in which stages run as a user runs them."""
 
@@ -78,7 +83,7 @@ class Project:
     def run(self):
         process = self.start()
         out, err = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, without_onednn(err))
 
     def trainer(self, events=False):
         """A trainer in this process."""
