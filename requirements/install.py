@@ -75,7 +75,7 @@ def lock():
 
 
 def set_up(build, tests):
-    jobs = [lambda: environment(".venv", "py", CURRENT, tests)]
+    jobs = [environment(".venv", "py", CURRENT, tests)]
     ascend = os.environ.get("COVPOOL_TF_PYTHON")
     if ascend:
         if subprocess.run([str(REQUIREMENTS.parent / "stages" / "tf"), "-c", ""]).returncode:
@@ -85,8 +85,8 @@ def set_up(build, tests):
     else:
         build = choose_build(build)
         folder, requirements, versions = BUILDS[build]
-        jobs.append(lambda: environment(folder, requirements, versions, tests))
-    in_parallel(jobs)
+        jobs.append(environment(folder, requirements, versions, tests))
+    in_parallel([job for job in jobs if job])
     if not ascend:
         point_link_at(folder)
 
@@ -102,8 +102,10 @@ def choose_build(asked):
                       and os.readlink(str(ROOT / LINK)) == row[0]), None)  # fmt: skip
         build = build or ("stock" if shutil.which("nvidia-smi") else "intel")
     if build == "tf2" and (platform.system() != "Linux" or platform.machine() not in MACHINES):
-        raise SetupError("TensorFlow 2 is pinned for Linux on {}, and this is {} on {}.".format(
-            " and ".join(MACHINES), platform.system(), platform.machine()))  # fmt: skip
+        raise SetupError(
+            "TensorFlow 2 is pinned for Linux on {}, and this is {} on {}.\nSet COVPOOL_TF_PYTHON to a Python that has "
+            "TensorFlow.".format(" and ".join(MACHINES), platform.system(), platform.machine())
+        )
     if build != "tf2" and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SetupError(
             "TensorFlow 1.15 is published for Linux on x86-64 only, and this is {} on {}.\n"
@@ -114,7 +116,10 @@ def choose_build(asked):
 
 
 def environment(folder, requirements, versions, tests):
-    """Make or mend one virtual environment, or find that there is nothing to do."""
+    """What makes or mends one virtual environment, as a function to call; None where there is nothing to do.
+
+    The interpreter is looked for at once: that there is none is told before anything is installed.
+    """
     place = ROOT / folder
     files = [REQUIREMENTS / (requirements + ".txt")]
     if tests:
@@ -124,15 +129,22 @@ def environment(folder, requirements, versions, tests):
     fault = fault_of(place, stamp, wanted)
     if fault:
         python = find_python(versions)
-        say("{} {}: making it with {}".format(folder, fault, python))
-        remove(place)
-        run([python, "-m", "venv", str(place)], "making {}".format(folder))
-        stamp = {}
-    stamp["place"] = str(place.resolve())
+        return lambda: (make(place, fault, python), install(place, {}, files, wanted))
     todo = [path for path in files if stamp.get(path.name) != wanted[path.name]]
-    if not todo:
-        return
-    say("{}: installing {}".format(folder, " and ".join(path.name for path in todo)))
+    return (lambda: install(place, stamp, todo, wanted)) if todo else None
+
+
+def make(place, fault, python):
+    """Make the virtual environment anew, without a package in it but pip."""
+    say("{} {}: making it with {}".format(place.name, fault, python))
+    remove(place)
+    run([python, "-m", "venv", str(place)], "making {}".format(place.name))
+
+
+def install(place, stamp, todo, wanted):
+    """Install the requirements files `todo`, and stamp the environment with all that are `wanted`."""
+    stamp = dict(stamp, place=str(place.resolve()))
+    say("{}: installing {}".format(place.name, " and ".join(path.name for path in todo)))
     write_stamp(place, dict(stamp, **{path.name: BEGUN for path in todo}))
     # The files list all that is needed, down to the last package, so nothing is left to resolve. That also keeps out
     # what a package asks for and we do not use (anny would bring PyTorch).
@@ -140,9 +152,9 @@ def environment(folder, requirements, versions, tests):
                "--disable-pip-version-check", "--no-warn-script-location"]  # fmt: skip
     for path in todo:
         command += ["-r", str(path)]
-    run(command, "installing {} into {}".format(", ".join(path.name for path in todo), folder))
+    run(command, "installing {} into {}".format(", ".join(path.name for path in todo), place.name))
     write_stamp(place, dict(stamp, **wanted))
-    say("{}: ready".format(folder))
+    say("{}: ready".format(place.name))
 
 
 def read_stamp(place):

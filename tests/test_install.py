@@ -49,6 +49,12 @@ def install(tmp_path, monkeypatch):
     return module
 
 
+def environment(install, *arguments, **options):
+    job = install.environment(*arguments, **options)
+    if job:
+        job()
+
+
 def test_a_second_set_up_does_nothing_and_a_changed_file_is_installed(install, tmp_path):
     install.set_up("tf2", tests=False)
     assert sorted(install.calls) == [
@@ -84,24 +90,24 @@ def test_a_set_up_that_was_cut_short_is_made_anew(install, tmp_path, monkeypatch
 
         patch.setattr(install, "run", cut_short)
         with pytest.raises(KeyboardInterrupt):
-            install.environment(".venv", "py", install.CURRENT, tests=False)
+            environment(install, ".venv", "py", install.CURRENT, tests=False)
     install.calls.clear()
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == ["making .venv", "installing py.txt into .venv"]
     assert ".venv was not finished: making it with" in capsys.readouterr().out
     assert not (tmp_path / ".venv" / "half-written").exists()
     install.calls.clear()
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == []
 
 
 def test_failed_packages_of_the_tests_leave_the_rest_usable(install, tmp_path):
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     (tmp_path / "requirements" / "py-test.txt").write_text("./no-such-package\n")
     with pytest.raises(install.SetupError):
-        install.environment(".venv", "py", install.CURRENT, tests=True)
+        environment(install, ".venv", "py", install.CURRENT, tests=True)
     install.calls.clear()
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == []
 
 
@@ -109,11 +115,11 @@ def test_a_project_that_was_moved_gets_environments_of_its_new_place(install, tm
     first, second = tmp_path / "first", tmp_path / "second place"
     first.mkdir()
     monkeypatch.setattr(install, "ROOT", first)
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     first.rename(second)
     monkeypatch.setattr(install, "ROOT", second)
     install.calls.clear()
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == ["making .venv", "installing py.txt into .venv"]
     assert ".venv was made at {}/.venv, and an environment can't be moved".format(first) in capsys.readouterr().out
     assert str(second) in (second / ".venv" / "bin" / "activate").read_text()
@@ -123,14 +129,14 @@ def test_a_link_to_another_projects_environment_is_kept_or_replaced_but_never_fo
     other, here = tmp_path / "other", tmp_path / "here"
     other.mkdir(), here.mkdir()
     monkeypatch.setattr(install, "ROOT", other)
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     (here / ".venv").symlink_to(other / ".venv")
     monkeypatch.setattr(install, "ROOT", here)
     install.calls.clear()
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == [] and (here / ".venv").is_symlink()
     install.write_stamp(other / ".venv", {**install.read_stamp(here / ".venv"), "place": "/elsewhere/.venv"})
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert not (here / ".venv").is_symlink() and (other / ".venv" / "bin" / "python").exists()
 
 
@@ -155,13 +161,13 @@ def test_a_second_set_up_waits_even_for_the_programs_of_a_killed_one(install, tm
 
 
 def test_an_environment_without_its_python_heals(install, tmp_path, capsys):
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     # As after pyenv has removed the version.
     python = tmp_path / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("/nowhere/python")
     install.calls.clear()
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == ["making .venv", "installing py.txt into .venv"]
     assert subprocess.run([str(python), "-c", "import pip"]).returncode == 0
     assert ".venv has no Python that runs: making it with" in capsys.readouterr().out
@@ -170,10 +176,10 @@ def test_an_environment_without_its_python_heals(install, tmp_path, capsys):
 def test_a_failed_installation_is_not_taken_for_done(install, tmp_path):
     (tmp_path / "requirements" / "py.txt").write_text("./no-such-package\n")
     with pytest.raises(install.SetupError, match=r"installing py.txt into .venv failed \(see above\); run it again"):
-        install.environment(".venv", "py", install.CURRENT, tests=False)
+        environment(install, ".venv", "py", install.CURRENT, tests=False)
     (tmp_path / "requirements" / "py.txt").write_text("# mended\n")
     install.calls.clear()
-    install.environment(".venv", "py", install.CURRENT, tests=False)
+    environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == ["making .venv", "installing py.txt into .venv"]
 
 
@@ -186,6 +192,16 @@ def test_without_python_3_7_the_error_says_what_to_do(install, tmp_path, monkeyp
         install.find_python(install.TF1)
     for words in ("no Python 3.7 found", "pyenv install 3.7", "uv python install 3.7", "make setup TF_BUILD=tf2"):
         assert words in str(caught.value)
+
+
+def test_a_missing_python_3_7_is_told_before_anything_is_installed(install, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PYENV_ROOT", raising=False)
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    with pytest.raises(install.SetupError, match="no Python 3.7 found"):
+        install.set_up("intel", tests=False)
+    assert install.calls == []
 
 
 def test_pyenvs_newest_patch_version_is_found(install, tmp_path, monkeypatch):
