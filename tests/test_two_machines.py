@@ -36,7 +36,7 @@ def walk(tmp_path_factory):
     dvc(first, "remote", "add", "--default", "storage", str(storage))
     commit(first, "remote")
     give_python(first, "a")
-    printed["train a"] = dvc(first, "repro", "evaluate@a")
+    printed["train a"] = dvc(first, "repro", "--pull", "evaluate@a")
     printed["other's run"] = dvc(first, "repro", "report", code=255)
     printed["partial report"] = dvc(first, "repro", "-s", "report")
     printed["partial table"] = (first / "reports/comparison.md").read_text()
@@ -107,6 +107,15 @@ def test_dvc_shows_both(walk):
     assert {(point["device"], int(point["epoch"])) for point in points} == {(d, e) for d in "ab" for e in (1, 2)}
     boxes = plots["data"]["step_times"][0]["content"]["data"]["values"]
     assert [box["device"] for box in boxes] == ["a", "b"]
+
+
+def test_a_tagged_model_is_got_by_its_name(walk, tmp_path):
+    git(walk["second"], "tag", "-a", "covpoolfer@v1.0.0", "-m", "a model")
+    get = (str(ROOT / "stages/py"), "-m", "dvc", "artifacts", "get")
+    run(tmp_path, *get, str(walk["second"]), "covpoolfer", "-o", "model")
+    got = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert got == {path.name: path.read_bytes() for path in (walk["first"] / "models/a").iterdir()}
+    assert {"best.index", "last.index", "model.json"} <= set(got)
 
 
 def test_a_run_that_is_no_longer_compared_is_out_of_sight(walk, tmp_path):

@@ -135,16 +135,6 @@ def energy(value):
     return ABSENT if value is None else f"{value / 1000:.1f} kJ"
 
 
-#: Settings of a run in the table with every figure.
-SETTING_ROWS = (
-    ("Matrix logarithm", "logarithm"),
-    ("Embedding size", "embedding_size"),
-    ("Image size", "image_size"),
-    ("Input normalisation", "normalisation"),
-    ("Optimizer", "optimizer"),
-    ("Learning rate", "learning_rate"),
-)
-
 #: Rows of the table with every figure: name, key, how it is written, and whether the published runs have it.
 FIGURE_ROWS = (
     ("Loss (total), mean of the last epoch", "loss", lambda value: fixed(value, 4), True),
@@ -198,8 +188,6 @@ def figures_table(comparison):
             *(f"{_setting(entry, 'epochs')} \N{MULTIPLICATION SIGN} {_setting(entry, 'epoch_size')}" for entry in runs),
         ),
     ]
-    for name, key in SETTING_ROWS:
-        rows.append((name, *(ABSENT for _ in published), *(_setting(entry, key) for entry in runs)))
     for name, key, text, known in FIGURE_ROWS:
         if key == "accuracy":
             rows.append(("Scored", *(ABSENT for _ in published), *(_scored(entry) for entry in runs)))
