@@ -13,8 +13,11 @@ HANDED_ON = "COVPOOL_HANDED_ON"
 SETTING = "COVPOOL_TF_SETTING"
 
 
-def hand_on(name, options):
-    """Go on in the interpreter that `options` (device_options.<name>) ask for; returns where this is it."""
+def hand_on(name, options, arguments=None):
+    """Go on in the interpreter that `options` (device_options.<name>) ask for; returns where this is it.
+
+    arguments: of the interpreter, for a module that was started with -m; None: the script's own.
+    """
     wanted = options.python or options.build
     if wanted in ("", "default") or os.environ.get(HANDED_ON) == wanted:
         return
@@ -27,4 +30,4 @@ def hand_on(name, options):
     environment[SETTING] = "device_options.{}.{}".format(name, "python" if options.python else "build")
     launcher = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "stages", "tf")
     sys.stdout.flush()
-    os.execve(launcher, [launcher] + sys.argv, environment)
+    os.execve(launcher, [launcher] + (arguments or sys.argv), environment)

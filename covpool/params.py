@@ -14,7 +14,7 @@ from typing import Dict, List, Tuple, Union
 
 import yaml
 
-from covpool import classes
+from covpool import classes, npu_parameters
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -25,6 +25,14 @@ class ParamsError(ValueError):
 
 class _Wrong(ValueError):
     """A value that its rule does not allow; the text says what would be."""
+
+
+class _WrongKeys(_Wrong):
+    """A value that is a table of keys: [(key, text), ...] tells what is wrong below it."""
+
+    def __init__(self, keys):
+        super().__init__()
+        self.keys = keys
 
 
 def _rule(check):
@@ -64,7 +72,7 @@ def _bounds(low, high, closed_low, closed_high):
 def _choice(*names):
     def check(value):
         if value not in names or isinstance(value, bool):
-            raise _Wrong("one of " + ", ".join(names))
+            raise _Wrong("one of " + ", ".join(name or "''" for name in names))
         return value
 
     return _rule(check)
@@ -352,13 +360,44 @@ class GpuOptions:
     gpu_memory_fraction: float = _number(0, 1, above=True)
 
 
+def _adapter_keys():
+    def check(value):
+        if not isinstance(value, dict):
+            raise _Wrong("keys of the adapter's parameter_map with their values, or {}")
+        wrong = npu_parameters.wrong_keys(value)
+        if wrong:
+            raise _WrongKeys(wrong)
+        return dict(value)
+
+    return _rule(check)
+
+
+@dataclass(frozen=True)
+class NpuOptions:
+    kind: str = _choice("npu")
+    build: str = _choice("default", "intel", "stock", "tf2")
+    python: str = _text()
+    visible_device: int = _whole(0, 1024)
+    precision_mode: str = _choice("", *npu_parameters.PRECISION_MODES)
+    loss_scaling: str = _choice("off", "dynamic", "fixed")
+    loss_scale: float = _number(1, 2.0**64)
+    iterations_per_loop: int = _whole(1)
+    mix_compile_mode: bool = _flag()
+    deterministic: bool = _flag()
+    fusion_switch_file: str = _text()
+    op_cache: str = _text()
+    profiling: str = _text()
+    dump: str = _text()
+    parameter_map: Dict[str, Union[bool, int, str]] = _adapter_keys()
+
+
 #: `dataset.source` of the kind `rendered`: what the pictures are drawn by.
 RECIPES = "covpool/datasets/rendered"
 
 #: What `spd.log_iterative` can resolve beside the norm in float32, and where it would have nothing left to do.
 ITERATIVE_RIDGE = (1e-6, 0.3)
 
-DEVICE_KINDS = {"cpu": CpuOptions, "gpu": GpuOptions}
+DEVICE_KINDS = {"cpu": CpuOptions, "gpu": GpuOptions, "npu": NpuOptions}
 
 
 @dataclass(frozen=True)
@@ -366,7 +405,7 @@ class Params:
     """All of `params.yaml`."""
 
     devices: Tuple[str, ...] = _names()
-    device_options: Dict[str, Union[CpuOptions, GpuOptions]] = dataclasses.field(metadata={"devices": True})
+    device_options: Dict[str, Union[CpuOptions, GpuOptions, NpuOptions]] = dataclasses.field(metadata={"devices": True})
     dataset: Dataset = _section(Dataset)
     validate: Validate = _section(Validate)
     normalise: Normalise = _section(Normalise)
@@ -459,6 +498,8 @@ def _build(kind, content, prefix, wrong):
         else:
             try:
                 values[name] = field.metadata["check"](content[name])
+            except _WrongKeys as below:
+                wrong.extend("{}{}.{}: {}".format(prefix, name, key, text) for key, text in below.keys)
             except _Wrong as allowed:
                 wrong.append("{}{}: wanted {}, given {!r}".format(prefix, name, allowed, content[name]))
     return kind(**values) if len(values) == len(fields) else None
@@ -491,6 +532,9 @@ def _check_together(params, wrong):
         if name not in params.device_options:
             wrong.append("devices: {!r} has no entry in device_options; there are {}".format(
                 name, ", ".join(params.device_options)))  # fmt: skip
+    for name, options in params.device_options.items():
+        if options.kind == "npu":
+            wrong.extend("device_options.{}.{}: {}".format(name, *each) for each in _wrong_npu(options, params, name))
     _check_dataset(params.dataset, wrong)
     if params.spd.maximum <= params.spd.epsilon:
         wrong.append("spd.maximum: wanted more than spd.epsilon ({}), given {}".format(
@@ -506,6 +550,14 @@ def _check_together(params, wrong):
         wrong.append("train.random_crop: has no room to shift with normalise.margin 0; wanted a margin, or false")
     if params.evaluate.split == "test" and params.dataset.kind == "rendered" and not params.dataset.rendered.test:
         wrong.append("evaluate.split: the drawn data set has no test split; set dataset.rendered.test above 0, or val")
+
+
+def _wrong_npu(options, params, name):
+    """What is wrong with the options of an NPU among each other, and with the run that is to use them."""
+    yield from npu_parameters.wrong_together(options)
+    if name in params.devices and params.train.epoch_size % options.iterations_per_loop:
+        yield "iterations_per_loop", "wanted a divisor of train.epoch_size ({}), given {}".format(
+            params.train.epoch_size, options.iterations_per_loop)  # fmt: skip
 
 
 def _check_dataset(dataset, wrong):

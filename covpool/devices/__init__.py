@@ -3,10 +3,24 @@
     device = open_device("cpu", params.device_options["cpu"])
     with device.session(graph) as session: ...
 
-A device that is absent is an error (`DeviceError`), never another device in silence.
+A device that is absent is an error (`DeviceError`), never another device in silence. `stages/tf -m covpool.devices`
+prints what this host has.
 """
 
-from covpool.devices.device import Device, DeviceError, open_cpu, open_device
+from covpool.devices.cpu import open_cpu
+from covpool.devices.device import Device, DeviceError
+from covpool.devices.gpu import open_gpu
 from covpool.devices.host import describe_host, describe_tensorflow, peak_memory
+from covpool.devices.npu import open_npu
 
-__all__ = ["Device", "DeviceError", "describe_host", "describe_tensorflow", "open_cpu", "open_device", "peak_memory"]
+__all__ = [
+    "Device", "DeviceError", "describe_host", "describe_tensorflow", "open_cpu", "open_device", "open_gpu", "open_npu",
+    "peak_memory",
+]  # fmt: skip
+
+
+def open_device(name, options):
+    """Find the device that `options` (of params.device_options) describe; DeviceError where it is not there."""
+    if options.kind == "cpu":
+        return open_cpu(name, options.threads)
+    return {"gpu": open_gpu, "npu": open_npu}[options.kind](name, options)

@@ -65,6 +65,7 @@ def _convolutions(images, layers):
     return tf.reshape(net, [-1, int(net.shape[1]) * int(net.shape[2]), int(net.shape[3])])
 
 
+@spd.in_scope
 def _pool(features, layers, network, settings, endpoints):
     """[B, P, 256] -> [B, n]: second order through the SPD layers, or the mean."""
     if network.pooling == "average":

@@ -9,6 +9,7 @@ from covpool.spd.health import SpectrumHealth, orthogonality_error, spectrum_hea
 from covpool.spd.iterative import log_iterative
 from covpool.spd.layers import VECTORISATIONS, bimap, vectorise
 from covpool.spd.pooling import covariance_pool, gaussian_pool, projected_covariance
+from covpool.spd.scope import in_scope, operations
 from covpool.spd.spectral import log_reeig, log_reeig_with_spectrum, logeig, reeig
 from covpool.spd.stiefel import RETRACTIONS, apply_on_stiefel, random_orthonormal, retract, tangent_project, transport
 
@@ -23,10 +24,12 @@ __all__ = [
     "bimap",
     "covariance_pool",
     "gaussian_pool",
+    "in_scope",
     "log_iterative",
     "log_reeig",
     "log_reeig_with_spectrum",
     "logeig",
+    "operations",
     "orthogonality_error",
     "projected_covariance",
     "random_orthonormal",

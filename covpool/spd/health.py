@@ -9,18 +9,21 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool.spd.constants import REEIG_EPSILON, REEIG_MAXIMUM, logarithm_floor
+from covpool.spd.scope import in_scope
 
 SpectrumHealth = collections.namedtuple("SpectrumHealth", ["clipped_share", "condition", "worst_condition"])
 SpectrumHealth.__doc__ = """Scalars: share of eigenvalues that ReEig clips; the batch's condition number before
 clipping (geometric mean over matrices); the largest one."""
 
 
+@in_scope
 def orthogonality_error(w):
     """Largest entry of |W^T W - I|, a scalar. w: [n, m]."""
     gram = tf.matmul(w, w, transpose_a=True)
     return tf.reduce_max(tf.abs(gram - tf.constant(np.eye(gram.shape.as_list()[0]), gram.dtype)))
 
 
+@in_scope
 def spectrum_health(eigenvalues, epsilon=REEIG_EPSILON, maximum=REEIG_MAXIMUM):
     """SpectrumHealth of eigenvalues [B, n], ascending: those of `log_reeig_with_spectrum`, or `tf.linalg.eigvalsh`.
 

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from covpool.spd.constants import POLAR_LOWEST, machine_epsilon
 from covpool.spd.schulz import scaled_steps
+from covpool.spd.scope import in_scope
 
 RETRACTIONS = ("qr", "polar")
 
@@ -31,12 +32,14 @@ def random_orthonormal(rng, rows, cols, dtype=np.float32):
     return (q * np.where(np.diag(r) < 0, -1.0, 1.0)).astype(dtype)
 
 
+@in_scope
 def tangent_project(w, g):
     """Orthogonal projection of g onto the tangent space at w: g - w sym(w^T g). Both [n, m]."""
     inner = tf.matmul(w, g, transpose_a=True)
     return g - tf.matmul(w, 0.5 * (inner + tf.transpose(inner)))
 
 
+@in_scope
 def retract(w, method="qr"):
     """The matrix with orthonormal columns that stands for w after a step. w: [n, m] of full column rank.
 

@@ -32,24 +32,30 @@ def _decompositions():
 class TrainingGraph:
     """Everything that a run of training needs from TensorFlow, built once.
 
-    params: `params.Params`; faces: the training split; plan: a `Plan`; start, stop: the steps that the input pipeline
-    gives, see `pictures.batches`; class_weights: float32 [classes], or None.
+    params: `params.Params`; device: a `devices.Device`; faces: the training split; plan: a `Plan`; start, stop: the
+    steps that the input pipeline gives, see `pictures.batches`; class_weights: float32 [classes], or None.
+
+    Every shape is static, that of scoring too: an NPU wants it so.
     """
 
-    def __init__(self, params, faces, plan, start, stop, class_weights=None):
+    def __init__(self, params, device, faces, plan, start, stop, class_weights=None):
         self.params = params
+        self.device = device
+        #: What has no meaning here, and is 0 in a `Step`.
+        self.unmeasured = ()
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(params.train.seed)
             self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
             self.global_step = tf.get_variable(
-                "global_step", [], tf.int64, initializer=tf.zeros_initializer(), trainable=False, use_resource=True
-            )
+                "global_step", [], tf.int64, initializer=tf.zeros_initializer(), trainable=False, use_resource=True,
+                collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.GLOBAL_STEP],
+            )  # fmt: skip
             images, labels, waiting = self._next_batch(faces, plan, start, stop)
             self._build_step(images, labels, waiting, class_weights)
             self._build_scoring()
             self._build_ends()
-        self.graph.finalize()
+            device.keep_float32(spd.operations(self.graph))
 
     def _next_batch(self, faces, plan, start, stop):
         train = self.params.train
@@ -60,6 +66,9 @@ class TrainingGraph:
             )
             iterator = tf.data.make_initializable_iterator(dataset)
             self.start_input = iterator.initializer
+            if not self.device.tells_time:
+                self.unmeasured += ("waiting_seconds",)
+                return iterator.get_next() + (tf.zeros([]),)
             before = tf.timestamp()
             with tf.control_dependencies([before]):
                 images, labels = iterator.get_next()
@@ -86,7 +95,7 @@ class TrainingGraph:
         self.bimap_weights = [each for each in self.variables if each.op.name.endswith(networks.BIMAP_WEIGHT)]
         update, norms = self._update(terms.total)
         self.step = tf.group(update, *(layers.updates + terms.updates))
-        self._step_values = Step(
+        self.step_values = Step(
             terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, *self._health(endpoints), waiting,
             norms,
         )  # fmt: skip
@@ -101,12 +110,13 @@ class TrainingGraph:
         """The op that moves weights, step count and averages, in this order; and the norms of the gradients."""
         train = self.params.train
         optimizer = make_optimizer(train, self.learning_rate)
+        scaled = self.device.scale_loss(optimizer)
         # Gradients that meet are added two at a time. More at once are added in the order in which memory becomes
         # free, which differs from run to run, and with it the last digit.
         tree = tf.AggregationMethod.EXPERIMENTAL_TREE
-        gradients = optimizer.compute_gradients(loss, self.variables, aggregation_method=tree)
+        gradients = scaled.compute_gradients(loss, self.variables, aggregation_method=tree)
         update = spd.apply_on_stiefel(
-            optimizer, gradients, self.bimap_weights, self.global_step, retraction=self._retraction
+            scaled, gradients, self.bimap_weights, self.global_step, retraction=self._retraction, slot_owner=optimizer
         )
         self._average = None
         if train.moving_average_decay:
@@ -118,8 +128,8 @@ class TrainingGraph:
 
     def _health(self, endpoints):
         """Share of clipped eigenvalues and condition number; without eigenvalues both are 0 and `unmeasured`."""
-        self.unmeasured = () if "eigenvalues" in endpoints else ("clipped", "condition")
-        if self.unmeasured:
+        if "eigenvalues" not in endpoints:
+            self.unmeasured += ("clipped", "condition")
             return tf.zeros([]), tf.zeros([])
         settings = self.params.spd
         health = spd.spectrum_health(endpoints["eigenvalues"], settings.epsilon, settings.maximum)
@@ -127,7 +137,9 @@ class TrainingGraph:
         return health.clipped_share, tf.minimum(health.condition, health.condition.dtype.max)
 
     def _dropout(self, keep_probability):
-        return networks.keyed_dropout(keep_probability, self.global_step) if keep_probability < 1.0 else None
+        if keep_probability == 1.0:
+            return None
+        return self.device.dropout(keep_probability) or networks.keyed_dropout(keep_probability, self.global_step)
 
     @property
     def _retraction(self):
@@ -153,7 +165,7 @@ class TrainingGraph:
             return value
 
         size = params.normalise.size
-        self.images = tf.placeholder(tf.uint8, [None, size, size, 3], "images")
+        self.images = tf.placeholder(tf.uint8, [params.train.batch_size, size, size, 3], "images")
         with tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=averaged):
             layers = networks.Layers(training=False)
             inputs = pictures.normalise(self.images, params.network.normalisation)
@@ -164,12 +176,13 @@ class TrainingGraph:
         self.orthogonality = None
         if self.bimap_weights:
             self.orthogonality = spd.orthogonality_error(self.bimap_weights[0].read_value())
+        self.all_variables = tf.global_variables()
         self.save_inference = checkpoints.WriteOp(self.inference)
         self.initialise = tf.global_variables_initializer()
         with tf.device("/cpu:0"):
-            self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=None)
+            self.saver = tf.train.Saver(self.all_variables, max_to_keep=None)
         self.load = checkpoints.LoadOp(
-            [each for each in tf.global_variables() if each.op.name in self.inference]
+            [each for each in self.all_variables if each.op.name in self.inference]
         )
         # Averages of weights that were loaded start from those, not from the random ones.
         self.restart_averages = tf.group(
@@ -177,22 +190,31 @@ class TrainingGraph:
             if self._average else []
         )  # fmt: skip
 
-    def run_step(self, session, learning_rate):
-        """Train one step; returns a `Step` of plain numbers (norms: float32 [variables]).
+    def begin(self, session):
+        """To be called once, before the first step of a session: nothing is added to the graph from here on."""
+        with self.graph.as_default():
+            self._run = self.device.step_op(session, self.step)
+        self.graph.finalize()
+        session.run(self.start_input)
 
-        Raises NoDecomposition where the step's matrices are not finite.
+    def run_step(self, session, learning_rate):
+        """Train one step, or the device's `steps_per_run`; returns the last one's `Step` of plain numbers.
+
+        Its norms are float32 [variables]. Raises NoDecomposition where the step's matrices are not finite.
         """
         with _decompositions():
-            _, values = session.run([self.step, self._step_values], {self.learning_rate: learning_rate})
+            _, values = session.run([self._run, self.step_values], {self.learning_rate: learning_rate})
         return Step(*[float(value) for value in values[:-1]], values[-1])
 
-    def score(self, session, images, batch_size):
+    def score(self, session, images):
         """Logits [n, classes] of pictures [n, size, size, 3] uint8, by the averaged weights.
 
         Raises NoDecomposition where their matrices are not finite.
         """
         with _decompositions():
-            return pictures.in_batches(lambda batch: session.run(self.logits, {self.images: batch}), images, batch_size)
+            return pictures.in_batches(
+                lambda batch: session.run(self.logits, {self.images: batch}), images, self.params.train.batch_size
+            )
 
 
 def make_optimizer(train, learning_rate):

@@ -13,7 +13,7 @@ from covpool import artifacts, devices
 from covpool.params import as_plain
 
 #: What a run's result depends on of this package: what the stage `train` names in dvc.yaml.
-CODE = ("artifacts.py", "interpreter.py", "devices", "networks", "spd", "training")
+CODE = ("artifacts.py", "interpreter.py", "npu_parameters.py", "devices", "networks", "spd", "training")
 
 
 def facts(params, device, root):
@@ -62,6 +62,8 @@ def run_record(facts, params, trainer):
         progress={
             "epochs": params.train.epochs, "epoch_size": params.train.epoch_size, "steps": trainer.step,
             "batch_size": params.train.batch_size, "resumed": trainer.resumed,
+            # Of a loop on the device only the last step's loss and measures are seen, and averaged over an epoch.
+            "steps_per_loss": trainer.device.steps_per_run,
         },
         loss={
             "total": last["loss"], "cross_entropy": last["cross_entropy"], "l2": last["l2_loss"],
@@ -77,9 +79,7 @@ def run_record(facts, params, trainer):
             "p90": _rounded(np.percentile([row["seconds"] for row in timed], 90)) if timed else None,
             "first_step": trainer.times[0]["seconds"],
             "start_up": _rounded(trainer.start_up),
-            "waiting_share": _rounded(
-                sum(row["waiting_seconds"] for row in timed) / sum(row["seconds"] for row in timed)
-            ) if timed else None,
+            "waiting_share": _waiting_share(timed),
             "images_per_second": _rounded(params.train.batch_size / seconds) if seconds else None,
         },
         memory={"peak_bytes": devices.peak_memory()},
@@ -90,10 +90,18 @@ def run_record(facts, params, trainer):
 def step_seconds(times):
     """Seconds a step, as the Ascend port counts: the mean over the last epoch, each step with its wait for data.
 
-    Steps that also prepared a graph are left out; None where there are no others.
+    A loop on the device counts as its steps. Steps that also prepared a graph are left out; None where there are no
+    others.
     """
     timed = _timed(times)
     return _rounded(np.mean([row["seconds"] for row in timed if row["epoch"] == timed[-1]["epoch"]])) if timed else None
+
+
+def _waiting_share(timed):
+    """Share of the time that went into waiting for data; None where no step, or not its wait, was timed."""
+    if not timed or timed[0]["waiting_seconds"] is None:
+        return None
+    return _rounded(sum(row["waiting_seconds"] for row in timed) / sum(row["seconds"] for row in timed))
 
 
 def _timed(times):

@@ -27,6 +27,8 @@ from covpool.training.state import WorkingState, only_writer, writing
 
 #: What a step tells that is averaged over an epoch; the wait for data is a time and has its own table.
 EPOCH_VALUES = tuple(name for name in STEP_VALUES if name != "waiting_seconds")
+#: Steps in a row whose gradients may overflow under loss scaling: as many as take the default scale down to 1.
+MOST_OVERFLOWS = 32
 
 
 class NotFinite(RuntimeError):
@@ -91,8 +93,9 @@ class Trainer:
         # Two locks: one run of this name writes outputs here, and one process works on a state, wherever it runs.
         with only_writer(self.root / ".covpool" / (self.name + ".lock")), self.state, self._signals():
             self.graph = TrainingGraph(
-                self.params, self.train_faces, self._plan(), lambda: self.step, self.last_step, self._class_weights()
-            )
+                self.params, self.device, self.train_faces, self._plan(), lambda: self.step, self.last_step,
+                self._class_weights(),
+            )  # fmt: skip
             with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
                 self._begin(session)
                 while self.step < self.last_step:
@@ -135,11 +138,12 @@ class Trainer:
         self.times = progress["times"]
         self.epoch_values = progress["epoch_values"]
         self.best = progress["best"]
-        session.run(self.graph.start_input)
+        self.graph.begin(session)
         with writing(self.root, "TensorBoard's events"):
             self.events.begin(self.resumed)
         self.start_up = time.perf_counter() - self.started
         self.warm_up = True
+        self.overflows = 0
         self._say_how_it_begins()
 
     def _say_how_it_begins(self):
@@ -174,20 +178,28 @@ class Trainer:
             values = self.graph.run_step(session, rate)
         except NoDecomposition:
             raise self._not_finite("the covariance matrices are not finite", self._bad_weights(session), rate) from None
-        seconds = time.perf_counter() - before
-        # Judged here, from what was fetched: the NPU has no operation for it.
-        bad = [each.op.name for each, norm in zip(self.graph.variables, values.norms) if not math.isfinite(norm)]
-        if bad or not math.isfinite(values.loss):
-            what = "the gradients of {} are not finite".format(", ".join(bad) or "no variable")
-            raise self._not_finite("the loss is {}".format(values.loss), what, rate)
+        steps = self.device.steps_per_run
+        seconds = (time.perf_counter() - before) / steps
+        self._check_finite(values, rate)
+        told = "waiting_seconds" not in self.graph.unmeasured
         self.times.append({
-            "epoch": epoch + 1, "step": self.step + 1, "steps": 1, "seconds": round(seconds, 6),
-            "waiting_seconds": round(values.waiting_seconds, 6), "warm_up": self.warm_up,
+            "epoch": epoch + 1, "step": self.step + 1, "steps": steps, "seconds": round(seconds, 6),
+            "waiting_seconds": round(values.waiting_seconds, 6) if told else None, "warm_up": self.warm_up,
         })  # fmt: skip
         self.warm_up = False
         self.epoch_values.append([getattr(values, name) for name in EPOCH_VALUES])
-        self.step += 1
+        self.step += steps
         return values
+
+    def _check_finite(self, values, rate):
+        # Judged here, from what was fetched: the NPU has no operation for it.
+        bad = [each.op.name for each, norm in zip(self.graph.variables, values.norms) if not math.isfinite(norm)]
+        self.overflows = self.overflows + 1 if bad else 0
+        # The device has left the weights as they were, and scales the loss lower for the next step.
+        skipped = self.device.skips_overflow and self.overflows <= MOST_OVERFLOWS
+        if (bad and not skipped) or not math.isfinite(values.loss):
+            what = "the gradients of {} are not finite".format(", ".join(bad) or "no variable")
+            raise self._not_finite("the loss is {}".format(values.loss), what, rate)
 
     def _bad_weights(self, session):
         norms = session.run(self.graph.weight_norms)
@@ -196,10 +208,13 @@ class Trainer:
 
     def _not_finite(self, what, more, rate):
         epoch = self.step // self.params.train.epoch_size
+        first, last = self.step + 1, self.step + self.device.steps_per_run
+        # Of a loop on the device only the last step is seen.
+        where = "step {}".format(first) if first == last else "one of the steps {} to {}".format(first, last)
         return NotFinite(
-            "step {} (epoch {}): {}, and {}, at learning rate {:g}. {} Lower the learning rate "
+            "{} (epoch {}): {}, and {}, at learning rate {:g}. {} Lower the learning rate "
             "(train.learning_rate, train.schedule).".format(
-                self.step + 1, epoch + 1, what, more, rate, self._last_good())  # fmt: skip
+                where, epoch + 1, what, more, rate, self._last_good())  # fmt: skip
         )
 
     def _last_good(self):
@@ -223,7 +238,7 @@ class Trainer:
 
     def _history_row(self, session, epoch, rate):
         means = dict(zip(EPOCH_VALUES, np.mean(np.array(self.epoch_values, np.float64), axis=0).tolist()))
-        means.update((name, None) for name in self.graph.unmeasured)
+        means.update((name, None) for name in self.graph.unmeasured if name in EPOCH_VALUES)
         scores = self._validate(session, epoch)
         error = self.graph.orthogonality
         return dict(
@@ -233,7 +248,7 @@ class Trainer:
 
     def _validate(self, session, epoch):
         try:
-            logits = self.graph.score(session, self.val_images, self.params.train.batch_size)
+            logits = self.graph.score(session, self.val_images)
         except NoDecomposition:
             logits = np.array(np.nan)
         if not np.isfinite(logits).all():

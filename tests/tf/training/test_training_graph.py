@@ -103,9 +103,10 @@ class Running:
 
     def __init__(self, graph, begin, start=0):
         self.graph = graph
-        self.session = devices.open_cpu().session(graph.graph)
+        self.session = graph.device.session(graph.graph)
         begin["step"] = start
-        self.session.run([graph.initialise, graph.start_input])
+        self.session.run(graph.initialise)
+        graph.begin(self.session)
 
     def step(self, rate=0.01):
         return self.graph.run_step(self.session, rate)
@@ -137,7 +138,7 @@ def graph_of(tmp_path_factory, params_with):
             faces = pictures.load_faces(folder, "train", training_project.CLASSES, 56)
             plan = Plan(20, params.train.batch_size, params.normalise.margin, 10.0, True, params.train.seed)
             begin = {}
-            made[key] = TrainingGraph(params, faces, plan, lambda: begin["step"], 20), begin
+            made[key] = TrainingGraph(params, devices.open_cpu(), faces, plan, lambda: begin["step"], 20), begin
         return made[key]
 
     return make

@@ -82,7 +82,8 @@ def test_a_restart_goes_on_from_the_last_finished_epoch_past_a_torn_state(undist
     out, err = kill_when(process, lambda: len(finished_steps(victim)) >= 2, signal.SIGTERM)
     assert process.returncode == 128 + signal.SIGTERM
     last = max(finished_steps(victim))
-    assert training_project.without_onednn(err) == "train: interrupted after step {} of 12; run again to go on from there.\n".format(last)
+    assert training_project.without_onednn(err) == (
+        "train: interrupted after step {} of 12; run again to go on from there.\n".format(last))  # fmt: skip
     state = victim.states()[0]
     data = next((state / "step-{:08d}".format(last)).glob("variables.data*"))
     data.write_bytes(data.read_bytes()[:-100])

@@ -61,8 +61,9 @@ def without_onednn(text):
 class Project:
     """A folder with params.yaml and faces, in which stages run as a user runs them."""
 
-    def __init__(self, folder, changes=None):
+    def __init__(self, folder, changes=None, device="cpu"):
         self.folder = folder
+        self.device = device
         write_faces(folder / artifacts.FACES, {"train": 40, "val": 17})
         self.change(changes or {})
         self.environment = dict(os.environ, COVPOOL_TF_PYTHON=sys.executable, PYTHONDONTWRITEBYTECODE="1")
@@ -76,7 +77,7 @@ class Project:
     def start(self):
         """The train stage, in a process that gives way to the one that watches it."""
         return subprocess.Popen(
-            ("nice", str(ROOT / "stages" / "tf"), str(ROOT / "stages" / "train.py"), "--device", "cpu"),
+            ("nice", str(ROOT / "stages" / "tf"), str(ROOT / "stages" / "train.py"), "--device", self.device),
             cwd=str(self.folder), env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -87,19 +88,19 @@ class Project:
 
     def trainer(self, events=False):
         """A trainer in this process."""
-        return Trainer(self.params, "cpu", self.folder, self.folder / ".covpool/training",
-                       self.folder / "tensorboard/cpu" if events else None)  # fmt: skip
+        return Trainer(self.params, self.device, self.folder, self.folder / ".covpool/training",
+                       self.folder / "tensorboard" / self.device if events else None)  # fmt: skip
 
     def results(self):
         """What must be the same for equal runs, as bytes by name."""
-        names = ["runs/cpu/history.csv"] + [
-            "models/cpu/" + name for name in
+        names = ["runs/{}/history.csv".format(self.device)] + [
+            "models/{}/{}".format(self.device, name) for name in
             ("best.index", "best.data-00000-of-00001", "last.index", "last.data-00000-of-00001", "model.json")
         ]  # fmt: skip
         return {name: (self.folder / name).read_bytes() for name in names}
 
     def record(self):
-        return json.loads((self.folder / "runs/cpu/run.json").read_text())
+        return json.loads((self.folder / "runs" / self.device / "run.json").read_text())
 
     def states(self):
         return sorted((self.folder / ".covpool/training").glob("*"))

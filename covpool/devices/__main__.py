@@ -1,0 +1,91 @@
+"""Prints what this host and this Python have for a run: `stages/tf -m covpool.devices`.
+
+For each entry of `device_options` in params.yaml it says whether a run on it could start, or with which sentence it
+would be refused. No graph is run.
+"""
+
+import os
+import re
+import sys
+
+import tensorflow.compat.v1 as tf
+
+from covpool.devices import DeviceError, bridge, describe_host, describe_tensorflow, open_device, smi
+from covpool.params import ParamsError, load_params
+
+#: What a processor may have that TensorFlow's kernels make use of.
+CPU_FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_bf16", "asimd", "sve")
+#: What chooses an NPU, or connects several; the cluster's description is either a rank table or the CM variables.
+ASCEND_VARIABLES = (
+    "ASCEND_DEVICE_ID", "DEVICE_ID", "ASCEND_VISIBLE_DEVICES", "RANK_SIZE", "RANK_ID", "JOB_ID", "RANK_TABLE_FILE",
+    "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZE", "CM_WORKER_IP", "HCCL_CONNECT_TIMEOUT",
+    "HCCL_EXEC_TIMEOUT", "HCCL_ALGO", "HCCL_WHITELIST_DISABLE", "HCCL_IF_IP",
+)  # fmt: skip
+CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_TF32_OVERRIDE")
+
+
+def cpu_features():
+    """Those of CPU_FEATURES that the processor says it has."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            found = re.search(r"^(?:flags|Features)\s*:(.*)$", stream.read(), re.MULTILINE)
+    except OSError:
+        return []
+    flags = found.group(1).split() if found else []
+    return [feature for feature in CPU_FEATURES if feature in flags]
+
+
+def rows():
+    """(what, what it is) for each line that is printed."""
+    build, host = describe_tensorflow(), describe_host()
+    yield "Python", "{} ({})".format(build["python"], sys.executable)
+    yield "TensorFlow", "{version}, build {build}".format(**build) + (
+        ", with CUDA" if tf.test.is_built_with_cuda() else ", without CUDA")  # fmt: skip
+    yield "Processor", "{cpu}, {cores} cores for this process".format(**host)
+    yield "Its features", " ".join(cpu_features()) or "not told"
+    yield "Memory", "{:.1f} GiB".format(host["memory_bytes"] / 2**30)
+    yield "GPUs", _shown(smi.nvidia_gpus(), "nvidia-smi")
+    yield "CUDA", "; ".join(_variables(CUDA_VARIABLES)) or "no variable set"
+    yield "npu_bridge", _npu_bridge()
+    yield "NPUs", _shown(smi.ascend_npus(), "npu-smi")
+    yield "Ascend, HCCL", "; ".join(_variables(ASCEND_VARIABLES)) or "no variable set"
+    for name, options in load_params().device_options.items():
+        yield "Run {}".format(name), _opened(name, options)
+
+
+def _shown(accelerators, tool):
+    return "; ".join("{} {} (driver {})".format(*each) for each in accelerators) or "none shown by {}".format(tool)
+
+
+def _variables(names):
+    return ["{}={}".format(name, os.environ[name]) for name in names if name in os.environ]
+
+
+def _npu_bridge():
+    try:
+        found = bridge.load("npu")
+    except DeviceError:
+        return "can't be imported, see below" if bridge.is_installed() else "not installed"
+    return "{}, like the adapter of {}".format(found.version or "version not told", found.generation)
+
+
+def _opened(name, options):
+    """What becomes of a run of this name here."""
+    if options.python or options.build != "default":
+        return "runs in another Python: {}".format(options.python or "the build " + options.build)
+    try:
+        return "{} is here".format(open_device(name, options).record["name"])
+    except DeviceError as error:
+        return str(error)
+
+
+def main():
+    try:
+        for what, text in rows():
+            print("{:<13} {}".format(what, text), flush=True)
+    except ParamsError as error:
+        sys.exit("devices: {}".format(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What a run would give to its device, written to files without running it.
+
+    stages/tf -m covpool.devices.describe --device npu --out description
+
+builds the training graph and the session's configuration of a run of params.yaml and writes
+
+    graph.meta   the graph as a MetaGraphDef, with the shape of every tensor
+    config.pb    the session's ConfigProto, serialised
+    summary.md   both for people: options, operations by type, shapes that are open, variables, inputs
+
+This is what one looks at, or sends to support, before a first run on new hardware. It needs npu_bridge for an NPU, but
+no NPU, and no data: pictures of the right size are made up.
+"""
+
+import argparse
+import collections
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from covpool import artifacts, interpreter
+from covpool.devices import DeviceError, describe_tensorflow, open_device, open_npu
+from covpool.params import ParamsError, load_params
+from covpool.training.graph import TrainingGraph
+from covpool.training.pictures import Faces
+from covpool.training.plan import Plan
+
+
+def blank_graph(params, device):
+    """The training graph of a run, on black pictures: those of a data set would change nothing in it."""
+    size = params.normalise.size + 2 * (params.normalise.margin if params.train.random_crop else 0)
+    faces = Faces(np.zeros([1, size, size, 3], np.uint8), np.zeros([1], np.int32), ["black"])
+    plan = Plan(1, params.train.batch_size, 0, 0.0, False, params.train.seed)
+    classes = len(params.dataset.classes)
+    weights = np.ones(classes, np.float32) if params.train.class_weights == "balanced" else None
+    steps = params.train.epochs * params.train.epoch_size
+    return TrainingGraph(params, device, faces, plan, lambda: 0, steps, weights)
+
+
+def step_operations(graph):
+    """The operations of one training step, without the host's input pipeline before them."""
+    todo, found = [graph.step] + [value.op for value in graph.step_values], collections.OrderedDict()
+    while todo:
+        operation = todo.pop()
+        if operation not in found and not operation.type.startswith("Iterator"):
+            found[operation] = True
+            todo.extend([tensor.op for tensor in operation.inputs] + list(operation.control_inputs))
+    return list(found)
+
+
+def open_shapes(operations):
+    """The tensors of operations whose shape is not known before they run, but for handles of variables."""
+    return [
+        tensor for operation in operations for tensor in operation.outputs
+        if tensor.dtype.base_dtype != tf.resource and not tensor.shape.is_fully_defined()
+    ]  # fmt: skip
+
+
+def write(params, device, folder):
+    """Write the three files for `device` into `folder`."""
+    graph = blank_graph(params, device)
+    with artifacts.atomic_file(folder / "config.pb", "wb") as stream:
+        stream.write(device.config.SerializeToString())
+    with artifacts.atomic_file(folder / "graph.meta", "wb") as stream:
+        meta = tf.train.export_meta_graph(
+            graph=graph.graph, graph_def=graph.graph.as_graph_def(add_shapes=True), saver_def=graph.saver.saver_def
+        )
+        stream.write(meta.SerializeToString())
+    with artifacts.atomic_file(folder / "summary.md") as stream:
+        stream.write("\n".join(_summary(params, device, graph)) + "\n")
+
+
+def _summary(params, device, graph):
+    operations = step_operations(graph)
+    yield "# The run {!r}: what it gives to its device".format(device.name)
+    yield ""
+    yield "Kind {}, TensorFlow {version} (build {build}), Python {python}.".format(device.kind, **describe_tensorflow())
+    told = {key: value for key, value in device.record.items() if isinstance(value, (str, int))}
+    yield "Device: {}.".format(", ".join("{} {}".format(*item) for item in told.items()))
+    yield ""
+    yield from _session(device)
+    yield "## A training step"
+    yield ""
+    train = params.train
+    yield "{} pictures of {}x{}; {} steps an epoch, {} in one session.run{}.".format(
+        train.batch_size, params.normalise.size, params.normalise.size, train.epoch_size, device.steps_per_run,
+        "" if device.steps_per_run == 1 else " (by an op IterationOp, which is added when the session is there)",
+    )  # fmt: skip
+    yield ""
+    inputs = {tensor.name: tensor for operation in operations for tensor in list(operation.inputs) + operation.outputs
+              if tensor.op.type in ("IteratorGetNext", "Placeholder")}  # fmt: skip
+    yield from _table(("input", "type", "shape"), [
+        (name, tensor.dtype.name, tensor.shape.as_list()) for name, tensor in sorted(inputs.items())
+    ])  # fmt: skip
+    variables = sorted({each.op.name: each for each in graph.all_variables}.items())
+    yield "{} variables, {:.1f} MB with the optimiser's and the averages.".format(
+        len(variables), sum(each.shape.num_elements() * each.dtype.size for _, each in variables) / 1e6)  # fmt: skip
+    yield ""
+    kept = [each for each in operations if "_keep_dtype" in each.node_def.attr]
+    yield "{} operations, {} of them kept in float32 whatever the precision mode:".format(len(operations), len(kept))
+    yield ""
+    counts = collections.Counter(operation.type for operation in operations)
+    yield from _table(("operation", "how often"), sorted(counts.items()))
+    yield "## Shapes that are open"
+    yield ""
+    found = open_shapes(operations)
+    yield "None." if not found else (
+        "Of these, the reserve spaces of FusedBatchNormV3 are for cuDNN; BroadcastGradientArgs depends on constants "
+        "only, so that TensorFlow computes it before the device sees the graph. Any other would be compiled anew for "
+        "each shape."
+    )
+    yield ""
+    yield from _table(("tensor", "operation", "shape"), [(each.name, each.op.type, each.shape) for each in found])
+
+
+def _session(device):
+    yield "## The session"
+    yield ""
+    optimizers = device.config.graph_options.rewrite_options.custom_optimizers
+    rows = [
+        (key, value.WhichOneof("value"), getattr(value, value.WhichOneof("value")))
+        for optimizer in optimizers for key, value in sorted(optimizer.parameter_map.items())
+    ]  # fmt: skip
+    yield from _table(("parameter_map", "field", "value"), [
+        (key, field, value.decode("utf-8") if field == "s" else value) for key, field, value in rows
+    ])  # fmt: skip
+    plain = tf.ConfigProto()
+    plain.CopyFrom(device.config)
+    del plain.graph_options.rewrite_options.custom_optimizers[:]
+    yield from ("```", str(plain).rstrip(), "```", "")
+
+
+def _table(columns, rows):
+    if rows:
+        yield from ("| {} |".format(" | ".join(map(str, cells))) for cells in [columns, ["---"] * len(columns)] + rows)
+        yield ""
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="stages/tf -m covpool.devices.describe", description=__doc__.split("\n")[0])
+    parser.add_argument("--device", required=True, help="a name from the device_options of params.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    options = parser.parse_args()
+    try:
+        params = load_params()
+        wanted = params.device_options.get(options.device)
+        if wanted is None:
+            known = ", ".join(params.device_options)
+            raise ParamsError("--device {!r}: device_options has {}".format(options.device, known))
+        interpreter.hand_on(options.device, wanted, ["-m", "covpool.devices.describe"] + sys.argv[1:])
+        if wanted.kind == "npu":
+            device = open_npu(options.device, wanted, must_exist=False)
+        else:
+            device = open_device(options.device, wanted)
+        write(params, device, options.out)
+    except (DeviceError, ParamsError, OSError) as error:
+        sys.exit("describe: {}".format(error))
+    print("describe: see {}".format(options.out / "summary.md"))
+
+
+if __name__ == "__main__":
+    main()

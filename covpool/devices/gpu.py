@@ -1,0 +1,65 @@
+"""An NVIDIA GPU as a device, for TensorFlow builds that have CUDA."""
+
+import os
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.client import device_lib
+
+from covpool.devices import smi
+from covpool.devices.device import Device, DeviceError
+
+# As this process found it, before a GPU was opened.
+_LEFT_VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+#: Which TensorFlow drives which GPU; told wherever one is not found.
+WHICH_BUILD = (
+    "TensorFlow 1.15 as published drives GPUs of CUDA 10.0 (Turing, Volta and older); for newer ones name in "
+    "device_options.{name}.python a Python that has NVIDIA's own TensorFlow 1.15, or a TensorFlow 2 with CUDA"
+)
+
+
+def open_gpu(name, options):
+    """The GPU that `options`, a `params.GpuOptions`, describe."""
+    if not tf.test.is_built_with_cuda():
+        raise DeviceError(
+            "device {!r} is a GPU, and this TensorFlow ({}) was built without CUDA, as are the builds intel and tf2 of "
+            "`make setup`; the build stock has it. {}.".format(
+                name, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
+        )
+    card = _card(name, options.visible_device)
+    # Not by the session's visible_device_list: TensorFlow 1.15 aborts on that where CUDA finds no card.
+    os.environ.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=card)
+    # TF32 would round the products of float32 to 10 bits of mantissa; CUDA's libraries read this when they load.
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+    config = session_config(options)
+    found = [device for device in device_lib.list_local_devices(config) if device.device_type == "GPU"]
+    if not found:
+        raise DeviceError(
+            "device {!r} is GPU {}, and TensorFlow {} finds none: see what `nvidia-smi` shows. {}.".format(
+                name, card, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
+        )
+    fields = dict(part.split(": ", 1) for part in found[0].physical_device_desc.split(", ") if ": " in part)
+    record = {"name": fields.get("name"), "count": 1, "driver": smi.nvidia_driver(card), "threads": None}
+    return Device(name, "gpu", "/device:GPU:0", config, record)
+
+
+def session_config(options):
+    """The session's ConfigProto: memory is taken as it is needed, up to the fraction that the options allow."""
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
+    return config
+
+
+def _card(name, number):
+    """The card's name for CUDA: its number as nvidia-smi counts, among those that a scheduler has left this process."""
+    if not _LEFT_VISIBLE:
+        return str(number)
+    cards = _LEFT_VISIBLE.split(",")
+    if number >= len(cards):
+        raise DeviceError(
+            "device {!r}: visible_device is {}, and CUDA_VISIBLE_DEVICES leaves {} card(s), {}, counted from 0.".format(
+                name, number, len(cards), _LEFT_VISIBLE
+            )
+        )
+    return cards[number].strip()

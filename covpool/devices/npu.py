@@ -1,0 +1,143 @@
+"""An Ascend NPU as a device, through npu_bridge, for TensorFlow 1.15 on Ascend hosts.
+
+TensorFlow knows no NPU as a device of its own: the adapter's graph optimiser takes what would run on the processor and
+runs it on the chip. What it is told comes from the run's options by way of `covpool.npu_parameters`, which refuses what
+the adapter would pass over or die of. See docs/npu.md. Written against the adapter's sources and documents, tested
+against a stand-in that enforces them; never run on hardware yet.
+"""
+
+import glob
+import os
+import re
+from pathlib import Path
+
+import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
+
+from covpool import artifacts, npu_parameters
+from covpool.devices import bridge, cpu, smi
+from covpool.devices.device import Device, DeviceError
+from covpool.params import as_plain
+
+#: As the Ascend port has it: no fusion of operators but one that its diagonals need.
+FUSION_SWITCH = Path(__file__).resolve().parent / "fusion_switch.cfg"
+#: The driver's device files, one a chip.
+DEVICE_FILES = "/dev/davinci[0-9]*"
+#: Options that say where something goes, not how the run computes.
+_PLACES = ("kind", "build", "python", "visible_device", "op_cache", "profiling", "dump")
+
+
+class NpuDevice(Device):
+    """An NPU. options: `params.NpuOptions`; adapter: a `bridge.Bridge`."""
+
+    tells_time = False
+
+    def __init__(self, name, options, adapter, config, record):
+        super().__init__(name, "npu", cpu.PLACE, config, record)
+        self._options = options
+        self._adapter = adapter
+        self.steps_per_run = options.iterations_per_loop
+        self.skips_overflow = options.loss_scaling != "off"
+
+    def dropout(self, keep_probability):
+        return bridge.dropout(self._adapter, keep_probability)
+
+    def scale_loss(self, optimizer):
+        if self._options.loss_scaling == "off":
+            return optimizer
+        return bridge.scale_loss(self._adapter, optimizer, self._options.loss_scaling, self._options.loss_scale)
+
+    def keep_float32(self, operations):
+        bridge.keep_dtype(self._adapter, operations)
+
+    def step_op(self, session, step):
+        return bridge.loop(self._adapter, session, step, self.steps_per_run)
+
+
+def open_npu(name, options, must_exist=True):
+    """The NPU that `options`, a `params.NpuOptions`, describe.
+
+    must_exist: False to build a graph and its configuration where there is npu_bridge but no NPU.
+    """
+    adapter = bridge.load(name)
+    parameters = npu_parameters.session_parameters(options, str(FUSION_SWITCH))
+    _refuse_unread(name, parameters, adapter)
+    _check_files(name, parameters)
+    found = _find(name, options.visible_device) if must_exist else None
+    if must_exist:
+        _choose(name, options.visible_device)
+        for folder in filter(None, (options.op_cache, options.profiling, options.dump)):
+            # The adapter ends the process where they are not there.
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    record = {
+        "name": found and found.name, "count": 1, "driver": found and found.driver, "threads": None,
+        "npu_bridge": adapter.version, "options": _computing(options, parameters),
+    }  # fmt: skip
+    return NpuDevice(name, options, adapter, session_config(parameters), record)
+
+
+def session_config(parameters):
+    """The session's ConfigProto of a parameter_map {key: value}."""
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.OFF
+    rewriting = config.graph_options.rewrite_options
+    off = rewriter_config_pb2.RewriterConfig
+    rewriting.remapping = off.OFF
+    # In this enumeration OFF is the name of nothing, and its number would mean MANUAL.
+    rewriting.memory_optimization = off.NO_MEM_OPT
+    # So that the NPU gets the operations of our graph and no others.
+    rewriting.arithmetic_optimization = off.OFF
+    optimizer = rewriting.custom_optimizers.add()
+    optimizer.name = "NpuOptimizer"
+    for key, value in parameters.items():
+        field = npu_parameters.PARAMETERS[key].field
+        setattr(optimizer.parameter_map[key], field, value.encode("utf-8") if field == "s" else value)
+    return config
+
+
+def _refuse_unread(name, parameters, adapter):
+    unread = npu_parameters.unread(parameters, adapter.generation)
+    if unread:
+        raise DeviceError("device {!r}: {}.".format(name, "; ".join("{}: {}".format(*each) for each in unread)))
+
+
+def _check_files(name, parameters):
+    """The adapter ends the process, or passes over the file, where one that it is to read is not there."""
+    for key in ("fusion_switch_file", "work_path", "modify_mixlist", "op_precision_mode", "aoe_config_file"):
+        if key in parameters and not os.access(parameters[key], os.R_OK):
+            raise DeviceError("device {!r}: {} is {}, which can't be read.".format(name, key, parameters[key]))
+
+
+def _find(name, number):
+    """The NPU of this number as the driver shows it; DeviceError where it does not."""
+    shown = smi.ascend_npus()
+    chips = sorted({int(re.search(r"\d+\Z", path).group()) for path in glob.glob(DEVICE_FILES)})
+    for npu in shown:
+        if npu.number == number:
+            return npu
+    if number in chips:
+        # In a container that has the chip but not the tool.
+        return smi.Accelerator(number, None, None)
+    there = ", ".join(map(str, sorted({npu.number for npu in shown} | set(chips))))
+    raise DeviceError(
+        "device {!r} is NPU {}, and this host {} (by npu-smi and {}).".format(
+            name, number, "has only " + there if there else "has none", DEVICE_FILES)  # fmt: skip
+    )
+
+
+def _choose(name, number):
+    """Tell the adapter which NPU. It reads both variables, so neither may say another one."""
+    for variable in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
+        if os.environ.get(variable, str(number)) != str(number):
+            raise DeviceError(
+                "device {!r}: visible_device is {}, and the environment has {}={}: let them agree, or unset it.".format(
+                    name, number, variable, os.environ[variable])  # fmt: skip
+            )
+    os.environ["ASCEND_DEVICE_ID"] = str(number)
+
+
+def _computing(options, parameters):
+    """What a run's result depends on beside the parameters that all devices share."""
+    plain = {key: value for key, value in as_plain(options).items() if key not in _PLACES}
+    plain["fusion_switch_file"] = artifacts.sha256_file(parameters["fusion_switch_file"])
+    return plain

@@ -1,0 +1,50 @@
+"""Shared by the tests of devices: parameters of a small run, and the stand-in for npu_bridge."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+STANDIN = HERE / "standin"
+# The small run and its data.
+sys.path.append(str(HERE.parent / "training"))
+
+from training_project import SMALL, content_with  # noqa: E402
+
+from covpool.params import parse_params  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def params_with():
+    """params_with({dotted key: value}) -> params.Params of the small run, changed."""
+    return lambda changes=None: parse_params(content_with(dict(SMALL, **(changes or {}))))
+
+
+@pytest.fixture(params=["2021", "2026"])
+def both_generations(request, monkeypatch):
+    """Before `npu_bridge`: the test runs with an adapter of either generation."""
+    monkeypatch.setenv("NPU_BRIDGE_GENERATION", request.param)
+    return request.param
+
+
+@pytest.fixture
+def npu_host(monkeypatch):
+    """An environment in which npu-smi and npu_bridge are found, the latter as the stand-in."""
+    monkeypatch.setenv("PATH", str(STANDIN / "bin") + os.pathsep + os.environ["PATH"])
+    monkeypatch.setenv("PYTHONPATH", str(STANDIN))
+    # So that it is put back where opening an NPU sets it.
+    monkeypatch.setenv("ASCEND_DEVICE_ID", "0")
+    monkeypatch.delenv("DEVICE_ID", raising=False)
+
+
+@pytest.fixture
+def npu_bridge(npu_host, monkeypatch):
+    """The stand-in in this process; gives its list of recorded sessions."""
+    monkeypatch.syspath_prepend(str(STANDIN))
+    from npu_bridge import sessions
+
+    yield sessions
+    sessions.give_back()
+    for name in [name for name in sys.modules if name.split(".")[0] == "npu_bridge"]:
+        del sys.modules[name]
