@@ -22,7 +22,7 @@ ALLOWED = {
     "reporting": set(),
 }
 #: Programs that stand in a room by their name and above all of them by what they do: they look at whole training steps.
-PROGRAMS = {"devices/describe.py", "devices/parity.py"}
+PROGRAMS = {"devices/describe.py", "devices/parity.py", "devices/parity_side.py"}
 WITHOUT_TENSORFLOW = ("datasets", "validation", "faces", "reporting")
 
 

@@ -25,18 +25,13 @@ from covpool.devices import DeviceError, describe_tensorflow, open_device, open_
 from covpool.params import ParamsError, load_params
 from covpool.training.graph import TrainingGraph
 from covpool.training.pictures import Faces
-from covpool.training.plan import Plan
 
 
 def blank_graph(params, device):
     """The training graph of a run, on black pictures: those of a data set would change nothing in it."""
     size = params.normalise.size + 2 * (params.normalise.margin if params.train.random_crop else 0)
     faces = Faces(np.zeros([1, size, size, 3], np.uint8), np.zeros([1], np.int32), ["black"])
-    plan = Plan(1, params.train.batch_size, 0, 0.0, False, params.train.seed)
-    classes = len(params.dataset.classes)
-    weights = np.ones(classes, np.float32) if params.train.class_weights == "balanced" else None
-    steps = params.train.epochs * params.train.epoch_size
-    return TrainingGraph(params, device, faces, plan, lambda: 0, steps, weights)
+    return TrainingGraph(params, device, faces, lambda: 0, params.train.epochs * params.train.epoch_size)
 
 
 def step_operations(graph):
@@ -63,11 +58,12 @@ def write(params, device, folder):
     graph = blank_graph(params, device)
     with artifacts.atomic_file(folder / "config.pb", "wb") as stream:
         stream.write(device.config.SerializeToString())
-    with artifacts.atomic_file(folder / "graph.meta", "wb") as stream:
-        meta = tf.train.export_meta_graph(
-            graph=graph.graph, graph_def=graph.graph.as_graph_def(add_shapes=True), saver_def=graph.saver.saver_def
+    # TensorFlow 2 can only write variables down inside of their graph.
+    with artifacts.atomic_file(folder / "graph.meta", "wb") as stream, graph.graph.as_default():
+        shaped = graph.graph.as_graph_def(add_shapes=True)
+        stream.write(
+            tf.train.export_meta_graph(graph_def=shaped, saver_def=graph.saver.saver_def).SerializeToString()
         )
-        stream.write(meta.SerializeToString())
     with artifacts.atomic_file(folder / "summary.md") as stream:
         stream.write("\n".join(_summary(params, device, graph)) + "\n")
 

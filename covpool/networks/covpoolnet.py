@@ -79,7 +79,7 @@ def _pool(features, layers, network, settings, endpoints):
         pool = spd.gaussian_pool if network.pooling == "gaussian" else spd.covariance_pool
         endpoints["covariance"] = pool(features, ridge=settings.ridge)
         mapped = spd.bimap(endpoints["covariance"], weight)
-    endpoints["bimap"] = mapped
+    endpoints["bimap"] = layers.outputs["bimap"] = mapped
     if settings.method == "iterative":
         # The ridge keeps every eigenvalue of a covariance at this share of its trace, and so of its norm, or above. The
         # norm of a Gaussian's matrix holds the squared mean as well.
@@ -92,6 +92,7 @@ def _pool(features, layers, network, settings, endpoints):
     else:
         endpoints["reeig"] = spd.reeig(mapped, epsilon=settings.epsilon, maximum=settings.maximum)
         endpoints["logeig"] = spd.log_reeig(mapped, epsilon=settings.epsilon, maximum=settings.maximum)
+    layers.outputs["logeig"] = endpoints["logeig"]
     return spd.vectorise(endpoints["logeig"], network.vectorise)
 
 

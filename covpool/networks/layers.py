@@ -5,6 +5,7 @@ Every kernel is drawn from a normal distribution cut at two deviations (deviatio
 leaves the others' weights as they were, and all TensorFlow builds start from the same numbers.
 """
 
+import collections
 import zlib
 
 import tensorflow.compat.v1 as tf
@@ -22,7 +23,8 @@ class Layers:
     have its own. None: no dropout.
     seed: of the initial weights and of dropout.
 
-    After building, `kernels` holds what weight decay acts on and `updates` the operations that move the statistics.
+    After building, `kernels` holds what weight decay acts on, `updates` the operations that move the statistics, and
+    `outputs` what each layer gives, by its scope.
     """
 
     def __init__(self, training, batch_norm_decay=0.0, dropout=None, seed=0):
@@ -31,6 +33,7 @@ class Layers:
         self.seed = seed
         self.kernels = []
         self.updates = []
+        self.outputs = collections.OrderedDict()
         self._dropout = dropout
 
     def convolution(self, inputs, channels, scope):
@@ -38,7 +41,7 @@ class Layers:
         with tf.variable_scope(scope):
             kernel = self.kernel([3, 3, int(inputs.shape[-1]), channels])
             outputs = tf.nn.conv2d(inputs, kernel, strides=[1, 1, 1, 1], padding="SAME")
-            return tf.nn.relu(self.batch_norm(outputs))
+            return self._told(scope, tf.nn.relu(self.batch_norm(outputs)))
 
     def max_pool(self, inputs):
         """2x2, stride 2, VALID: an odd last row or column is left out."""
@@ -48,14 +51,18 @@ class Layers:
         """No bias, batch normalisation, ReLU unless told otherwise: [B, n] -> [B, outputs]."""
         with tf.variable_scope(scope):
             normal = self.batch_norm(tf.matmul(inputs, self.kernel([int(inputs.shape[-1]), outputs])))
-            return tf.nn.relu(normal) if relu else normal
+            return self._told(scope, tf.nn.relu(normal) if relu else normal)
 
     def logits(self, inputs, classes):
         """The last layer: a bias, no batch normalisation; [B, n] -> [B, classes]."""
         with tf.variable_scope("Logits"):
             kernel = self.kernel([int(inputs.shape[-1]), classes])
             biases = variable("biases", [classes], tf.zeros_initializer())
-            return tf.nn.bias_add(tf.matmul(inputs, kernel), biases)
+            return self._told("Logits", tf.nn.bias_add(tf.matmul(inputs, kernel), biases))
+
+    def _told(self, scope, outputs):
+        self.outputs[scope] = outputs
+        return outputs
 
     def dropout(self, inputs, name):
         """Drop in training, with a seed of the layer's own."""

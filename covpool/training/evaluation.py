@@ -20,8 +20,8 @@ def evaluate(params, name, root):
     model = read_model(root / artifacts.MODELS / name)
     classes = tuple(model["classes"])
     faces = pictures.load_faces(root / artifacts.FACES, wanted.split, classes, model["image_size"])
-    with open_model(root / artifacts.MODELS / name, wanted.checkpoint, device) as scorer:
-        found = scorer(faces.images, wanted.batch_size)
+    with open_model(root / artifacts.MODELS / name, wanted.checkpoint, device, wanted.batch_size) as scorer:
+        found = scorer(faces.images)
     scores = metrics.scores(found["logits"], faces.labels, classes)
     scores = dict(
         {"split": wanted.split, "checkpoint": wanted.checkpoint,

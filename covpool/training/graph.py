@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 from covpool import networks, spd
 from covpool.networks import checkpoints
 from covpool.training import losses, pictures
+from covpool.training.plan import run_plan
 
 #: What a step tells, in the order in which it is fetched.
 STEP_VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy", "clipped", "condition", "waiting_seconds")
@@ -32,13 +33,13 @@ def _decompositions():
 class TrainingGraph:
     """Everything that a run of training needs from TensorFlow, built once.
 
-    params: `params.Params`; device: a `devices.Device`; faces: the training split; plan: a `Plan`; start, stop: the
-    steps that the input pipeline gives, see `pictures.batches`; class_weights: float32 [classes], or None.
+    params: `params.Params`; device: a `devices.Device`; faces: the training split, a `pictures.Faces`; start, stop: the
+    steps that the input pipeline gives, see `pictures.batches`.
 
     Every shape is static, that of scoring too: an NPU wants it so.
     """
 
-    def __init__(self, params, device, faces, plan, start, stop, class_weights=None):
+    def __init__(self, params, device, faces, start, stop):
         self.params = params
         self.device = device
         #: What has no meaning here, and is 0 in a `Step`.
@@ -51,16 +52,22 @@ class TrainingGraph:
                 "global_step", [], tf.int64, initializer=tf.zeros_initializer(), trainable=False, use_resource=True,
                 collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.GLOBAL_STEP],
             )  # fmt: skip
-            images, labels, waiting = self._next_batch(faces, plan, start, stop)
-            self._build_step(images, labels, waiting, class_weights)
+            images, labels, waiting = self._next_batch(faces, start, stop)
+            self._build_step(images, labels, waiting, self._class_weights(faces.labels))
             self._build_scoring()
             self._build_ends()
             device.keep_float32(spd.operations(self.graph))
 
-    def _next_batch(self, faces, plan, start, stop):
+    def _class_weights(self, labels):
+        if self.params.train.class_weights == "balanced":
+            return losses.balanced_class_weights(labels, len(self.params.dataset.classes))
+        return None
+
+    def _next_batch(self, faces, start, stop):
         train = self.params.train
         # The input pipeline is the host's work on every device.
         with tf.device("/cpu:0"):
+            plan = run_plan(self.params, len(faces.images))
             dataset = pictures.batches(
                 faces, plan, start, stop, self.params.normalise.size, train.nrof_preprocess_threads
             )
@@ -88,9 +95,10 @@ class TrainingGraph:
             seed=params.train.seed,
         )
         classes = len(params.dataset.classes)
-        inputs = pictures.normalise(images, params.network.normalisation)
+        inputs = layers.outputs["images"] = pictures.normalise(images, params.network.normalisation)
         endpoints = networks.build(inputs, layers, params.network, params.spd, classes)
         terms = losses.losses(endpoints, labels, layers.kernels, classes, params.train, class_weights)
+        self.layer_outputs = layers.outputs
         self.variables = tf.trainable_variables()
         self.bimap_weights = [each for each in self.variables if each.op.name.endswith(networks.BIMAP_WEIGHT)]
         update, norms = self._update(terms.total)

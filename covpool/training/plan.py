@@ -16,6 +16,19 @@ Batch = collections.namedtuple("Batch", ["indices", "augmentation"])
 _ORDER, _AUGMENTATION = 0, 1
 
 
+def run_plan(params, count):
+    """The Plan of a run with these `params.Params` on `count` training pictures."""
+    train = params.train
+    return Plan(
+        count=count,
+        batch_size=train.batch_size,
+        margin=params.normalise.margin if train.random_crop else 0,
+        degrees=train.rotation_degrees if train.random_rotate else 0.0,
+        flip=train.random_flip,
+        seed=train.seed,
+    )
+
+
 class Plan:
     """The steps of a training run.
 

@@ -30,20 +30,23 @@ class Scorer:
     """A network with weights, ready to score. Use as a context.
 
     network: `params.Network`; settings: `params.Spd`; size: of the input in pixels; checkpoint: the prefix of its
-    files; device: a `devices.Device`; classes: their number, None: as many as the checkpoint's Logits have.
+    files; device: a `devices.Device`; classes: their number, None: as many as the checkpoint's Logits have; batch_size:
+    pictures at once, which is in every shape, as an NPU wants it.
     """
 
-    def __init__(self, network, settings, size, checkpoint, device, classes=None):
+    def __init__(self, network, settings, size, checkpoint, device, classes=None, batch_size=32):
         self.size = size
+        self.batch_size = batch_size
         graph = tf.Graph()
         classes = classes or checkpoints.read_shapes(checkpoint).get("Logits/biases", (1,))[0]
         with graph.as_default(), tf.device(device.place):
-            self._images = tf.placeholder(tf.float32, [None, size, size, 3], "inputImage")
+            self._images = tf.placeholder(tf.float32, [batch_size, size, size, 3], "inputImage")
             layers = networks.Layers(training=False)
             inputs = pictures.normalise(self._images, network.normalisation)
             self._endpoints = networks.build(inputs, layers, network, settings, classes)
             load = checkpoints.LoadOp(tf.global_variables())
             initialise = tf.global_variables_initializer()
+            device.keep_float32(spd.operations(graph))
         weights = checkpoints.read_weights(checkpoint, load.shapes)
         self.outputs = OUTPUTS if "Logits/biases" in weights else OUTPUTS[2:]
         self._session = device.session(graph)
@@ -56,24 +59,25 @@ class Scorer:
     def __exit__(self, *_):
         self._session.close()
 
-    def __call__(self, images, batch_size=32, matrices=False):
+    def __call__(self, images, matrices=False):
         """Score pictures [n, h, w, 3] in 0..255: a dictionary of float32 arrays, see the module."""
         wanted = self.outputs + (MATRICES if matrices else ())
         fetched = {name: self._endpoints[name] for name in wanted if name in self._endpoints}
         return pictures.in_batches(
             lambda batch: self._session.run(fetched, {self._images: batch}),
             pictures.center(images, self.size),
-            batch_size,
+            self.batch_size,
         )
 
 
-def open_model(folder, checkpoint, device):
-    """The Scorer of a model that we trained, `models/<run>`; checkpoint: best or last."""
+def open_model(folder, checkpoint, device, batch_size):
+    """The Scorer of a model that we trained, `models/<run>`; checkpoint: best or last; batch_size: pictures at once."""
     folder = Path(folder)
     model = read_model(folder)
     network = build_section("network", model["network"], folder / "model.json")
     settings = build_section("spd", model["spd"], folder / "model.json")
-    return Scorer(network, settings, model["image_size"], folder / checkpoint, device, len(model["classes"]))
+    classes = len(model["classes"])
+    return Scorer(network, settings, model["image_size"], folder / checkpoint, device, classes, batch_size)
 
 
 def read_model(folder):
@@ -156,13 +160,13 @@ def _score(options):
     device = _device(options.device)
     images = read_faces(options.faces)
     if options.model:
-        scorer = open_model(options.model, options.which, device)
+        scorer = open_model(options.model, options.which, device, options.batch_size)
     else:
         network, settings = original_settings(options.network, options.checkpoint, options.normalisation)
         size = options.image_size or networks.IMAGE_SIZE
-        scorer = Scorer(network, settings, size, options.checkpoint, device)
+        scorer = Scorer(network, settings, size, options.checkpoint, device, batch_size=options.batch_size)
     with scorer:
-        found = scorer(images, options.batch_size, options.endpoints)
+        found = scorer(images, options.endpoints)
     with artifacts.atomic_file(options.out, "wb") as stream:
         np.savez(stream, **found)
     print("{}: {} pictures, {}".format(options.out, len(images), ", ".join(sorted(found))))

@@ -17,10 +17,9 @@ import numpy as np
 from covpool import artifacts, devices
 from covpool.networks import checkpoints
 from covpool.params import as_plain
-from covpool.training import losses, metrics, pictures, record
+from covpool.training import metrics, pictures, record
 from covpool.training.events import Events
 from covpool.training.graph import STEP_VALUES, NoDecomposition, TrainingGraph
-from covpool.training.plan import Plan
 from covpool.training.progress import Progress
 from covpool.training.rates import learning_rate
 from covpool.training.state import WorkingState, only_writer, writing
@@ -93,9 +92,8 @@ class Trainer:
         # Two locks: one run of this name writes outputs here, and one process works on a state, wherever it runs.
         with only_writer(self.root / ".covpool" / (self.name + ".lock")), self.state, self._signals():
             self.graph = TrainingGraph(
-                self.params, self.device, self.train_faces, self._plan(), lambda: self.step, self.last_step,
-                self._class_weights(),
-            )  # fmt: skip
+                self.params, self.device, self.train_faces, lambda: self.step, self.last_step
+            )
             with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
                 self._begin(session)
                 while self.step < self.last_step:
@@ -108,22 +106,6 @@ class Trainer:
     @property
     def last_step(self):
         return self.params.train.epochs * self.params.train.epoch_size
-
-    def _class_weights(self):
-        if self.params.train.class_weights == "balanced":
-            return losses.balanced_class_weights(self.train_faces.labels, len(self.classes))
-        return None
-
-    def _plan(self):
-        train, normalise = self.params.train, self.params.normalise
-        return Plan(
-            count=len(self.train_faces.images),
-            batch_size=train.batch_size,
-            margin=normalise.margin if train.random_crop else 0,
-            degrees=train.rotation_degrees if train.random_rotate else 0.0,
-            flip=train.random_flip,
-            seed=train.seed,
-        )
 
     def _begin(self, session):
         """Take up the state, or start from new or given weights."""

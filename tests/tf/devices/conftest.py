@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-STANDIN = HERE / "standin"
 # The small run and its data.
-sys.path.append(str(HERE.parent / "training"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "training"))
 
+from npu_standin import STANDIN  # noqa: E402
 from training_project import SMALL, content_with  # noqa: E402
 
 from covpool.params import parse_params  # noqa: E402

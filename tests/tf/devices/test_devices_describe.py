@@ -1,19 +1,20 @@
 """What this host has, and what a run would give to its device: the two programs, in processes of their own."""
-import os
 import subprocess
 import sys
 
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import STANDIN
-from training_project import ROOT, Project
+from npu_standin import STANDIN, give_npu
+from training_project import ROOT, Project, without_onednn
 
 
 def run(project, *arguments):
-    return subprocess.run(
+    found = subprocess.run(
         [str(ROOT / "stages" / "tf"), "-m"] + list(arguments), cwd=str(project.folder), env=project.environment,
         capture_output=True, text=True,
     )  # fmt: skip
+    found.stderr = without_onednn(found.stderr)
+    return found
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_without_npu_bridge_and_for_an_unknown_name_it_says_so(project):
 
 
 def test_what_is_here_is_printed(with_standin):
-    with_standin.environment["PATH"] = str(STANDIN / "bin") + os.pathsep + with_standin.environment["PATH"]
+    give_npu(with_standin)
     with_standin.environment["RANK_TABLE_FILE"] = "/hccl.json"
     found = run(with_standin, "covpool.devices")
     assert found.returncode == 0, found.stderr

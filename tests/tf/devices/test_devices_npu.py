@@ -12,7 +12,6 @@ from covpool import devices, spd
 from covpool.devices import npu
 from covpool.training.graph import TrainingGraph
 from covpool.training.pictures import Faces
-from covpool.training.plan import Plan
 
 COVARIANCE = {"devices": ["npu"], "network.pooling": "covariance"}
 
@@ -28,9 +27,7 @@ def options(**given):
 def graph_on(device, params):
     pixels = np.random.RandomState(0).randint(0, 256, [20, 56, 56, 3]).astype(np.uint8)
     faces = Faces(pixels, np.arange(20, dtype=np.int32) % 7, [])
-    plan = Plan(20, params.train.batch_size, 4, 10.0, True, 1)
-    weights = np.ones(7, np.float32) if params.train.class_weights == "balanced" else None
-    return TrainingGraph(params, device, faces, plan, lambda: 0, 1000, weights)
+    return TrainingGraph(params, device, faces, lambda: 0, 1000)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import training_project
 from covpool import devices
 from covpool.training import pictures
 from covpool.training.graph import NoDecomposition, TrainingGraph, make_optimizer
-from covpool.training.plan import Plan
 
 RATE = 0.3
 
@@ -136,9 +135,8 @@ def graph_of(tmp_path_factory, params_with):
         if key not in made:
             params = params_with(changes)
             faces = pictures.load_faces(folder, "train", training_project.CLASSES, 56)
-            plan = Plan(20, params.train.batch_size, params.normalise.margin, 10.0, True, params.train.seed)
             begin = {}
-            made[key] = TrainingGraph(params, devices.open_cpu(), faces, plan, lambda: begin["step"], 20), begin
+            made[key] = TrainingGraph(params, devices.open_cpu(), faces, lambda: begin["step"], 20), begin
         return made[key]
 
     return make
