@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Tuple, Union
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 
@@ -229,6 +230,10 @@ class Limits:
 class Dataset:
     kind: str = _choice("rendered", "folder", "sfew_100", "sfew", "rafdb", "fer2013")
     source: str = _text(empty=False)
+    url: str = _text()
+    endpoint: str = _text()
+    revision: str = _text()
+    sha256: str = _hash()
     classes: Tuple[str, ...] = _class_names()
     split: Split = _section(Split)
     limits: Limits = _section(Limits)
@@ -560,11 +565,46 @@ def _wrong_npu(options, params, name):
             params.train.epoch_size, options.iterations_per_loop)  # fmt: skip
 
 
+#: Parts of an address's query that let in whoever has them, as signed addresses of S3, OBS, Azure and others carry.
+_SECRET = re.compile(r"sig|token|secret|password|passwd|credential|key|auth", re.IGNORECASE)
+
+
+def _check_address(dataset, wrong):
+    """`dataset.url` and `dataset.endpoint`. Nothing of them is repeated: they may hold what others should not see."""
+    try:
+        parts, endpoint = urlsplit(dataset.url), urlsplit(dataset.endpoint)
+    except ValueError as error:
+        wrong.append("dataset.url or dataset.endpoint: is no address ({})".format(error))
+        return
+    if parts.scheme not in ("http", "https", "s3", "obs") or not parts.hostname or not parts.path.strip("/"):
+        wrong.append("dataset.url: wanted http(s)://host/file, s3://bucket/object or obs://bucket/object, or a folder "
+                     "in a bucket, s3://bucket/folder/")  # fmt: skip
+    for key, each in (("url", parts), ("endpoint", endpoint)):
+        if "@" in each.netloc or any(_SECRET.search(name) for name, _ in parse_qsl(each.query, True)):
+            wrong.append("dataset.{}: holds a password or key; this file is shown and committed. docs/data.md says "
+                         "where they belong".format(key))  # fmt: skip
+    if parts.scheme in ("s3", "obs") and (parts.query or parts.fragment):
+        wrong.append("dataset.url: a bucket's address has no ? and no #; write %3F and %23 in names")
+    if dataset.endpoint and (endpoint.scheme not in ("http", "https") or not endpoint.hostname):
+        wrong.append("dataset.endpoint: wanted http(s)://host, the address of the store")
+    if bool(dataset.endpoint) != (parts.scheme == "obs") and parts.scheme != "s3":
+        wrong.append("dataset.endpoint: is wanted for obs:// addresses, allowed for s3://, and for no others")
+    if dataset.sha256 and parts.path.endswith("/"):
+        wrong.append("dataset.sha256: a folder has no sum; use dataset.revision")
+
+
 def _check_dataset(dataset, wrong):
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", dataset.source):
-        wrong.append("dataset.source: wanted the path of a folder or file, which DVC can watch, given {!r}".format(
-            dataset.source))  # fmt: skip
+        wrong.append("dataset.source: wanted the path of a folder or file, which DVC can watch; an address belongs "
+                     "into dataset.url")  # fmt: skip
+    if dataset.url:
+        _check_address(dataset, wrong)
+    elif dataset.endpoint or dataset.revision:
+        wrong.append("dataset.endpoint and dataset.revision: belong to dataset.url, which is not given")
     if dataset.kind == "rendered":
+        if dataset.url or dataset.sha256:
+            wrong.append("dataset.url and dataset.sha256: kind rendered draws its pictures; name the kind of yours in "
+                         "dataset.kind")  # fmt: skip
         if dataset.source != RECIPES:
             wrong.append("dataset.source: kind rendered draws its pictures and wanted {}, given {!r}; name the kind of "
                          "your pictures in dataset.kind".format(RECIPES, dataset.source))  # fmt: skip
@@ -572,7 +612,10 @@ def _check_dataset(dataset, wrong):
             if classes.meaning(name) not in classes.CANONICAL:
                 wrong.append("dataset.classes: {!r} can't be drawn; kind rendered draws {}".format(
                     name, ", ".join(classes.CANONICAL)))  # fmt: skip
-    elif Path(dataset.source) == Path(RECIPES):
+    elif dataset.url and dataset.source != RECIPES:
+        wrong.append("dataset.source: wanted {}, as dataset.url says where the pictures are, given {!r}".format(
+            RECIPES, dataset.source))  # fmt: skip
+    elif not dataset.url and Path(dataset.source) == Path(RECIPES):
         wrong.append("dataset.source: kind {} wanted the path of your pictures, given {!r}, which holds none".format(
             dataset.kind, dataset.source))  # fmt: skip
     if dataset.split.val + dataset.split.test >= 1:

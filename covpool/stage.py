@@ -42,3 +42,26 @@ class ProgressBar:
     def __call__(self, done, total):
         self._bar.total = total
         self._bar.update(done - self._bar.n)
+
+
+class DownloadBar:
+    """A bar of bytes as `progress(done, total)`; what is there at the first call does not count for its rate."""
+
+    def __init__(self, name):
+        self._name, self._bar = name, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, done, total):
+        if self._bar is None or done < self._bar.n:
+            self.__exit__()
+            self._bar = tqdm(
+                desc=self._name, initial=done, total=total, unit="B", unit_scale=True, disable=None, leave=False,
+                dynamic_ncols=True,
+            )  # fmt: skip
+        self._bar.update(done - self._bar.n)

@@ -25,6 +25,10 @@ CROP_MARGIN = 6
 #: Parameters that the port has in its code, not as flags.
 FIXED = {
     "dataset.kind": "sfew_100",
+    "dataset.url": "",
+    "dataset.endpoint": "",
+    "dataset.revision": "",
+    "dataset.sha256": "",
     "normalise.detector": "none",
     "network.pooling": "covariance",
     "spd.method": "eigh",

@@ -63,6 +63,9 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
         ("dataset.kind", "folder", "dataset.source: kind folder wanted the path of your pictures, given 'covpool/"),
         ("dataset.source", "/faces", "dataset.source: kind rendered draws its pictures and wanted covpool/datasets/"),
         ("dataset.source", "s3://bucket/faces", "dataset.source: wanted the path of a folder or file"),
+        ("dataset.endpoint", "https://x", "dataset.endpoint and dataset.revision: belong to dataset.url, which is not"),
+        ("dataset.sha256", "0" * 64, "dataset.url and dataset.sha256: kind rendered draws its pictures"),
+        ("dataset.sha256", "0" * 63, "dataset.sha256: wanted 64 digits of 0-9a-f, or nothing"),
         ("dataset.split.val", 0, "dataset.split.val: wanted a number above 0 and below 1, given 0"),
         ("dataset.split.test", 0.8, "dataset.split: val and test leave nothing to train on"),
         ("dataset.split.subject", "(", "dataset.split.subject: wanted a regular expression with at most one group"),
@@ -82,6 +85,64 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(key, value, wanted):
     assert wanted in refused(changed(key, value))
+
+
+ADDRESSED = {"kind": "folder", "url": "https://example.org/faces.zip"}
+
+
+def addressed(**changes):
+    content = copy.deepcopy(GOOD)
+    content["dataset"].update({**ADDRESSED, **changes})
+    return content
+
+
+@pytest.mark.parametrize(
+    "changes, wanted",
+    [
+        ({"url": "ftp://host/x"}, "dataset.url: wanted http(s)://host/file, s3://bucket/object"),
+        ({"url": "faces.zip"}, "dataset.url: wanted"),
+        ({"url": "https://host"}, "dataset.url: wanted"),
+        ({"url": "https://[host/x"}, "dataset.url or dataset.endpoint: is no address"),
+        ({"url": "obs://bucket/x"}, "dataset.endpoint: is wanted for obs:// addresses"),
+        ({"endpoint": "https://host"}, "dataset.endpoint: is wanted for obs:// addresses, allowed for s3://, and for"),
+        ({"url": "s3://bucket/x", "endpoint": "host"}, "dataset.endpoint: wanted http(s)://host"),
+        ({"url": "s3://bucket/x?y"}, "dataset.url: a bucket's address has no ?"),
+        ({"url": "s3://bucket/x/", "sha256": "0" * 64}, "dataset.sha256: a folder has no sum"),
+        ({"source": "/faces"}, "dataset.source: wanted covpool/datasets/rendered, as dataset.url says where"),
+        ({"kind": "rendered"}, "dataset.url and dataset.sha256: kind rendered draws its pictures"),
+    ],
+)
+def test_a_wrong_address_is_told(changes, wanted):
+    assert wanted in refused(addressed(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"url": "http://127.0.0.1:80/a/b.csv?version=3", "sha256": "0" * 64},
+        {"url": "s3://bucket/folder/", "revision": "may"},
+        {"url": "s3://bucket/x.zip", "endpoint": "http://minio:9000"},
+        {"url": "obs://bucket/x.zip", "endpoint": "https://obs.cn-north-4.myhuaweicloud.com"},
+    ],
+)
+def test_a_right_address_is_taken(changes):
+    assert p.parse_params(addressed(**changes)).dataset.url
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": "https://me:hunter2@example.org/x"},
+        {"url": "s3://AKIA:hunter2@bucket/x"},
+        {"url": "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=hunter2"},
+        {"url": "https://host/x?access_token=hunter2"},
+        {"url": "s3://bucket/x", "endpoint": "https://me:hunter2@host"},
+    ],
+)
+def test_a_secret_in_an_address_is_refused_and_not_repeated(changes):
+    message = refused(addressed(**changes))
+    assert "holds a password or key" in message and "hunter2" not in message
 
 
 def test_the_iterative_logarithm_bounds_the_ridge():

@@ -57,41 +57,29 @@ def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
     return None
 
 
-class _Archive:
-    """What zip and tar have in common: the list of members, and how each is judged."""
+class Untrusted:
+    """Files that somebody else named: what can be told of their names and sizes together."""
 
-    def __init__(self, path: Path, limits) -> None:
+    def __init__(self, path: Path | str, limits) -> None:
         self.path, self.limits = path, limits
-        if path.stat().st_size > limits.max_archive_bytes:
-            raise DatasetError(
-                f"{path} has {path.stat().st_size} bytes, more than dataset.limits.max_archive_bytes "
-                f"({limits.max_archive_bytes})"
-            )
         self._sizes: dict[str, int] = {}
 
     def files(self) -> list[str]:
-        """The paths of all files in the archive, sorted."""
+        """The paths of all files, sorted."""
         return sorted(self._sizes)
 
     def _refuse(self, member: str, reason: str) -> DatasetError:
         return DatasetError(f"{self.path}: {member!r} is refused: {reason}.")
 
-    def _damaged(self, member: str, error: object) -> DatasetError:
-        where = f"at {member!r}" if member else "at its beginning"
-        return DatasetError(
-            f"{self.path} is damaged {where} ({error or type(error).__name__}): get it again, and give its sum in "
-            "dataset.sha256 if you know it."
-        )
-
     def _list(self, members: Iterator[tuple[str, int]]) -> None:
-        """Judge all members, given as names and sizes, by what can only be told of them together."""
+        """Judge and note all members, given as names and sizes; raises DatasetError at the first that is refused."""
         taken: dict[str, str] = {}
         folders: dict[str, str] = {}
         total = 0
         for name, size in members:
             key = names.folded(name)
             if name in self._sizes:
-                raise self._refuse(name, "the archive has it twice")
+                raise self._refuse(name, "it is there twice")
             if key in taken:
                 raise self._refuse(name, f"it differs from {taken[key]!r} only by case or accents")
             parents = key.split("/")[:-1]
@@ -107,12 +95,31 @@ class _Archive:
                 )
             if total > self.limits.max_unpacked_bytes:
                 raise self._refuse(
-                    name, f"with it the archive unpacks to more than dataset.limits.max_unpacked_bytes "
+                    name, f"with it all files have more bytes than dataset.limits.max_unpacked_bytes "
                     f"({self.limits.max_unpacked_bytes})"
                 )  # fmt: skip
             taken[key] = name
             folders.update((folder, name) for folder in above)
             self._sizes[name] = size
+
+
+class _Archive(Untrusted):
+    """What zip and tar have in common."""
+
+    def __init__(self, path: Path, limits) -> None:
+        super().__init__(path, limits)
+        if path.stat().st_size > limits.max_archive_bytes:
+            raise DatasetError(
+                f"{path} has {path.stat().st_size} bytes, more than dataset.limits.max_archive_bytes "
+                f"({limits.max_archive_bytes})"
+            )
+
+    def _damaged(self, member: str, error: object) -> DatasetError:
+        where = f"at {member!r}" if member else "at its beginning"
+        return DatasetError(
+            f"{self.path} is damaged {where} ({error or type(error).__name__}): get it again, and give its sum in "
+            "dataset.sha256 if you know it."
+        )
 
     def _too_dense(self, unpacked: int, packed: int) -> bool:
         return unpacked > RATIO_FREE and unpacked > self.limits.max_ratio * max(packed, 1)

@@ -15,22 +15,29 @@ from typing import BinaryIO
 from covpool import artifacts, classes
 from covpool.datasets.errors import DatasetError
 from covpool.datasets.layouts import pictures_of, wanted_layout
+from covpool.datasets.remote import check_sum, download, folder_of
 from covpool.datasets.sources import open_source
 
 BLOCK = 1 << 20
+
+#: Is called with what is done and what is to be done, if that is known.
+Progress = Callable[[int, int | None], None]
 
 
 def fetch(
     settings,
     target: Path,
     *,
-    progress: Callable[[int, int | None], None] | None = None,
+    downloads: Path = Path(".covpool/downloads"),
+    progress: Progress = lambda done, total: None,
+    downloaded: Progress = lambda done, total: None,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, str]]:
     """Make `target`: pictures by split and class, and `manifest.csv`.
 
-    settings: `params.Dataset`; target: a folder, made anew, and removed where the fetch fails; progress: called with
-    (done, total or None); say: is told, a line each, what was passed over or decided.
+    settings: `params.Dataset`; target: a folder, made anew, and removed where the fetch fails; downloads: a folder for
+    what comes from an address, see `remote`; progress: of the pictures; downloaded: of the bytes of a download; say: is
+    told, a line each, what was passed over or decided.
 
     Returns the manifest's rows. Raises DatasetError where the source is missing, hostile or not laid out as its kind
     says.
@@ -40,8 +47,11 @@ def fetch(
         shutil.rmtree(target)
     target.mkdir(parents=True)
     try:
-        make = _rendered if settings.kind == "rendered" else _copied
-        rows = make(settings, target, progress or (lambda done, total: None), say)
+        if settings.kind == "rendered":
+            rows = _rendered(settings, target, progress)
+        else:
+            with contextlib.closing(_open(settings, downloads, downloaded, say)) as source:
+                rows = _copied(source, settings, target, progress, say)
         rows.sort(key=lambda row: row["path"])
         artifacts.write_csv(target / "manifest.csv", artifacts.MANIFEST_COLUMNS, rows)
     except BaseException:
@@ -59,7 +69,32 @@ def missing_source(settings) -> str:
     return f"dataset.source: {path} does not exist: {advice or wanted_layout(settings.kind)}"
 
 
-def _rendered(settings, target: Path, progress, say) -> list[dict[str, str]]:
+def _open(settings, downloads: Path, downloaded: Progress, say):
+    """The source that the settings name, downloaded if need be."""
+    if not settings.url:
+        absent = missing_source(settings)
+        if absent:
+            raise DatasetError(absent)
+        check_sum(Path(settings.source), settings.sha256, say)
+        return open_source(Path(settings.source), settings.limits)
+    # What talks to servers loads slowly and is wanted for addresses alone.
+    if settings.url.startswith("http"):
+        from covpool.datasets import web
+
+        transport = web.transport(settings.url)
+    else:
+        from covpool.datasets import buckets
+
+        if settings.url.endswith("/"):
+            return buckets.BucketFolder(settings, downloads, downloaded)
+        transport = buckets.transport(settings)
+    path = download(settings, folder_of(settings, downloads), transport, downloaded, say)
+    if not settings.sha256:
+        check_sum(path, "", say)
+    return open_source(path, settings.limits)
+
+
+def _rendered(settings, target: Path, progress) -> list[dict[str, str]]:
     # The renderer loads slowly and is wanted by this kind alone.
     from covpool.datasets import rendered
 
@@ -83,21 +118,15 @@ def _rendered(settings, target: Path, progress, say) -> list[dict[str, str]]:
     return rows
 
 
-def _copied(settings, target: Path, progress, say) -> list[dict[str, str]]:
-    absent = missing_source(settings)
-    if absent:
-        raise DatasetError(absent)
+def _copied(source, settings, target: Path, progress, say) -> list[dict[str, str]]:
     rows = []
-    with contextlib.closing(open_source(Path(settings.source), settings.limits)) as source:
-        total, pictures = pictures_of(source, settings, say)
-        for place, stream in pictures:
-            rows.append({
-                "path": place.path, "split": place.split, "class": place.label, "subject": place.subject,
-                "source": place.source, "sha256": _copy(stream, target / place.path),
-            })  # fmt: skip
-            progress(len(rows), total)
-    if not rows:
-        raise DatasetError(f"{settings.source} has no pictures: {wanted_layout(settings.kind)}")
+    total, pictures = pictures_of(source, settings, say)
+    for place, stream in pictures:
+        rows.append({
+            "path": place.path, "split": place.split, "class": place.label, "subject": place.subject,
+            "source": place.source, "sha256": _copy(stream, target / place.path),
+        })  # fmt: skip
+        progress(len(rows), total)
     return rows
 
 

@@ -1,5 +1,6 @@
 """Archives: the same pictures as from a folder, and each kind of hostile one refused by its member's name."""
 
+import hashlib
 import io
 import itertools
 import os
@@ -44,7 +45,14 @@ def test_an_archive_gives_what_its_folder_gives(sfew, tmp_path, settings, suffix
     for row in rows:
         assert (tmp_path / "raw" / row["path"]).read_bytes() == (tmp_path / "other" / row["path"]).read_bytes()
     # An archive in an archive is a file that is no picture: told, never opened.
-    assert "'val/Sad/nested.zip'" in said[0] and "'SFEW_100/val/Sad/nested.zip'" in said[1]
+    assert len([line for line in said if "val/Sad/nested.zip'" in line]) == 2
+    sha256 = hashlib.sha256(packed.read_bytes()).hexdigest()
+    assert "{} has the SHA-256 {}; dataset.sha256 would check it".format(packed, sha256) in said
+    assert fetch(settings(packed, "sfew_100", sha256=sha256), tmp_path / "other", say=said.append) == rows
+    with pytest.raises(DatasetError, match="{}, but dataset.sha256 is {}".format(sha256, "0" * 64)):
+        fetch(settings(packed, "sfew_100", sha256="0" * 64), tmp_path / "other", say=said.append)
+    with pytest.raises(DatasetError, match="is a folder, which has no sum"):
+        fetch(settings(sfew, "sfew_100", sha256=sha256), tmp_path / "other", say=said.append)
 
 
 def test_paths_with_dots_of_tar_are_plain(sfew, tmp_path, settings):
@@ -195,8 +203,8 @@ HOSTILE = {
     "zip device": (zip_typed(stat.S_IFBLK), "'train/happy/odd.png' is refused: it is a device or a pipe"),
     "zip pipe": (zip_typed(stat.S_IFIFO), "'train/happy/odd.png' is refused: it is a device or a pipe"),
     "zip case": (zip_named("Train/Happy/A.png"), "'Train/Happy/A.png' is refused: it differs from 'train/happy/a.png'"),
-    "zip twice": (zip_named("train/happy/a.png"), "'train/happy/a.png' is refused: the archive has it twice"),
-    "zip twice, plain": (zip_named("train//./happy/a.png"), "'train/happy/a.png' is refused: the archive has it twice"),
+    "zip twice": (zip_named("train/happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
+    "zip twice, plain": (zip_named("train//./happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
     "zip file and folder": (zip_named("train/happy"), "'train/happy' is refused: a file and a folder have one name"),
     "zip below a file": (zip_named("train/happy/a.png/b"), "/b' is refused: a file and a folder have one name"),
     "zip accents": (
@@ -227,7 +235,7 @@ HOSTILE = {
     "tar pipe": (tar_typed(tarfile.FIFOTYPE), "'train/happy/odd.png' is refused: it is a device, a pipe"),
     "tar holes": (tar_typed(tarfile.GNUTYPE_SPARSE), "'train/happy/odd.png' is refused: it is a device, a pipe or has"),
     "tar case": (tar_named("train/Happy/a.png"), "'train/Happy/a.png' is refused: it differs from 'train/happy/a.png'"),
-    "tar twice": (tar_named("train/happy/a.png"), "'train/happy/a.png' is refused: the archive has it twice"),
+    "tar twice": (tar_named("train/happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
     "tar not UTF-8": (
         tar_raw(header("train/happy/o\udcff.png", 1), b"x".ljust(512, b"\0")),
         r"'train/happy/o\udcff.png' is refused: its name is not UTF-8",
@@ -266,7 +274,7 @@ def test_a_hostile_archive_is_refused_by_name_and_nothing_is_written(tmp_path, s
     "limits, message",
     [
         (dict(max_archive_bytes=1000), "bytes, more than dataset.limits.max_archive_bytes (1000)"),
-        (dict(max_unpacked_bytes=10000), "archive unpacks to more than dataset.limits.max_unpacked_bytes (10000)"),
+        (dict(max_unpacked_bytes=10000), "all files have more bytes than dataset.limits.max_unpacked_bytes (10000)"),
         (dict(max_file_bytes=100), "bytes are more than dataset.limits.max_file_bytes (100)"),
         (dict(max_files=20), "more files than dataset.limits.max_files (20)"),
     ],

@@ -1,0 +1,111 @@
+"""Files of http and https servers, as a transport of `remote`.
+
+A download is continued with Range and If-Range (RFC 9110, 13 and 14): a server that has another version by then sends
+the whole file. What it sends is taken as it is stored, never unpacked on the way. Names and passwords come from
+~/.netrc, proxies and certificates from the environment, as requests does it.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from covpool.datasets.errors import DatasetError
+from covpool.datasets.remote import Answer, Broken, Changed, shown
+
+#: Seconds to connect, and between two bytes.
+TIMEOUT = (15, 60)
+BLOCK = 1 << 18
+#: What is raised where the line breaks.
+LINE = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+#: Answers that may be others in a moment.
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+REFUSED = {
+    401: "a name and password are wanted: put them into ~/.netrc",
+    403: "it may not be read, or a name and password are wanted (~/.netrc)",
+    404: "there is no such file",
+    410: "the file is gone",
+}
+
+
+def transport(url: str):
+    """What `remote.download` gets the file at `url` with."""
+
+    @contextlib.contextmanager
+    def ask(have: int, validator: str, complete: bool) -> Iterator[Answer]:
+        headers = {"Accept-Encoding": "identity"}
+        if complete and validator:
+            headers["If-None-Match" if _is_tag(validator) else "If-Modified-Since"] = validator
+        elif have:
+            headers["Range"] = f"bytes={have}-"
+            # Without a validator the sum of the whole will tell whether the parts fit.
+            headers.update({"If-Range": validator} if validator else {})
+        with requests.Session() as session:
+            try:
+                response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+            except LINE as error:
+                raise Broken(_reason(error)) from None
+            with response:
+                _check_redirect(url, response)
+                yield _answer(url, response, have)
+
+    return ask
+
+
+def _answer(url: str, response: requests.Response, have: int) -> Answer:
+    status, validator = response.status_code, _validator(response)
+    length = response.headers.get("Content-Length", "")
+    total = int(length) if length.isdecimal() else None
+    blocks = _blocks(response)
+    if status == 304:
+        return Answer(have, have, validator, None)
+    if status == 200:
+        return Answer(0, total, validator, blocks)
+    if status == 206:
+        given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not given or int(given[1]) != have:
+            raise DatasetError(
+                f"{shown(url)}: the server was asked for the bytes from {have} on and sent "
+                f"{response.headers.get('Content-Range', 'no Content-Range')!r}"
+            )
+        return Answer(have, int(given[2]) if given[2] != "*" else None, validator, blocks)
+    if status == 416 and response.headers.get("Content-Range") == f"bytes */{have}":
+        return Answer(have, have, validator, iter(()))
+    if status == 416:
+        raise Changed(f"there are not {have} bytes")
+    if status in BUSY:
+        raise Broken(f"the server answers {status} {response.reason}")
+    raise DatasetError(f"{shown(url)}: the server answers {status}: {REFUSED.get(status, response.reason)}")
+
+
+def _validator(response: requests.Response) -> str:
+    """The strong ETag, or else the date of the last change; '' where there is neither."""
+    tag = response.headers.get("ETag", "")
+    return tag if _is_tag(tag) else response.headers.get("Last-Modified", "")
+
+
+def _is_tag(validator: str) -> bool:
+    return validator.startswith('"')
+
+
+def _blocks(response: requests.Response) -> Iterator[bytes]:
+    try:
+        yield from response.raw.stream(BLOCK, decode_content=False)
+    except LINE as error:
+        raise Broken(_reason(error)) from None
+
+
+def _check_redirect(url: str, response: requests.Response) -> None:
+    if urlsplit(url).scheme == "https" and any(
+        urlsplit(each.url).scheme != "https" for each in (*response.history, response)
+    ):
+        raise DatasetError(f"{shown(url)} leads to {shown(response.url)}, which is not encrypted: refused")
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the address, which may hold secrets."""
+    text = re.sub(r"(with url: |\w+://)\S+", "...", str(error))
+    return f"{type(error).__name__}: {text[:200]}"
