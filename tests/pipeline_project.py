@@ -14,10 +14,14 @@ from covpool.classes import CANONICAL
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: One name in another script, which files, tables, the TensorFlow side and the report have to bear.
+CLASSES = [*CANONICAL[:-1], "удивление"]
+
 #: Small enough for seconds: six pictures a class and split, pictures of 48 pixels, average pooling, four steps.
 SMALL = {
     "dataset.kind": "folder",
     "dataset.source": "pictures",
+    "dataset.classes": CLASSES,
     "normalise.detector": "none",
     "normalise.size": 48,
     "normalise.margin": 2,
@@ -38,7 +42,7 @@ def make_project(folder, changes=None):
     link_environments(folder)
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
-        for number, name in enumerate(CANONICAL):
+        for number, name in enumerate(CLASSES):
             for index in range(6 if split == "train" else 2):
                 path = folder / "pictures" / split / name / "{}.png".format(index)
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from pipeline_project import change, commit, dvc, git, make_project, rows, run
+from pipeline_project import CLASSES, change, commit, dvc, git, make_project, rows, run
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,9 @@ def test_all_artifacts_fit_together(project):
     assert record["kind"] == "cpu" and record["progress"]["steps"] == 4 and record["data"]["images"]["train"] == 42
     assert not list((project / ".covpool" / "training").iterdir())
     page = (project / "reports/index.html").read_text()
+    assert {row["actual"] for row in predictions} == set(CLASSES)
+    assert list(rows(project / "evaluation/cpu/confusion.csv")[0]) == ["actual", *CLASSES]
+    assert (project / "data/sheets" / (CLASSES[-1] + ".png")).is_file() and ">{}<".format(CLASSES[-1]) in page
     assert "0.6406" in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
