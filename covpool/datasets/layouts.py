@@ -20,7 +20,7 @@ from PIL import Image
 from covpool import artifacts, classes
 from covpool.datasets import names
 from covpool.datasets.errors import DatasetError
-from covpool.datasets.sources import read_text
+from covpool.datasets.sources import SingleFile, read_text
 from covpool.datasets.splits import stratified_split
 
 #: Names of splits, as data sets write them in any case -> ours.
@@ -114,6 +114,8 @@ def _folders(source, settings, say) -> list[Place]:
     """The kinds folder, sfew_100 and sfew: pictures below folders that are named by split and class."""
     files = source.files()
     pictures = [name for name in files if names.is_picture(name) and not names.is_clutter(name)]
+    if isinstance(source, SingleFile):
+        raise DatasetError(f"{source.path} is neither folder nor zip nor tar: {wanted_layout(settings.kind)}")
     if not pictures:
         raise DatasetError(f"{source.path} has no pictures: {wanted_layout(settings.kind)}")
     root = _root(pictures, settings.classes)

@@ -258,6 +258,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_a_hostile_archive_is_refused_by_name_and_nothing_is_written(tmp_path, settings, name):
     make, message = HOSTILE[name]
