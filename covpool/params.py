@@ -314,6 +314,7 @@ class Train:
     schedule: Tuple[Tuple[int, float], ...] = _schedule()
     learning_rate_decay_epochs: int = _whole(1)
     learning_rate_decay_factor: float = _number(0, 1e3, above=True)
+    scale_learning_rate: str = _choice("none", "linear", "sqrt")
     weight_decay: float = _number(0)
     center_loss_factor: float = _number(0)
     center_loss_alfa: float = _number(0, 1)
@@ -353,6 +354,7 @@ class CpuOptions:
     kind: str = _choice("cpu")
     build: str = _choice("default", "intel", "stock", "tf2")
     python: str = _text()
+    workers: int = _whole(1, 1024)
     threads: int = _whole(0, 4096)
 
 
@@ -361,6 +363,7 @@ class GpuOptions:
     kind: str = _choice("gpu")
     build: str = _choice("default", "intel", "stock", "tf2")
     python: str = _text()
+    workers: int = _whole(1, 1024)
     visible_device: int = _whole(0, 1024)
     gpu_memory_fraction: float = _number(0, 1, above=True)
 
@@ -382,6 +385,7 @@ class NpuOptions:
     kind: str = _choice("npu")
     build: str = _choice("default", "intel", "stock", "tf2")
     python: str = _text()
+    workers: int = _whole(1, 1)
     visible_device: int = _whole(0, 1024)
     precision_mode: str = _choice("", *npu_parameters.PRECISION_MODES)
     loss_scaling: str = _choice("off", "dynamic", "fixed")

@@ -40,6 +40,8 @@ def main():
             machines = ["x86_64"] if versions == TF1 else list(PLATFORMS)
             base = lock(uv, name, versions, machines, options.upgrade, {})
             lock(uv, name + "-test", versions, machines, options.upgrade, base)
+            if name == "tf115":
+                lock(uv, "workers", versions, machines, options.upgrade, base)
 
 
 def lock(uv, name, versions, machines, upgrade, base):

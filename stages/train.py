@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from covpool import artifacts, interpreter, params
+from covpool import artifacts, interpreter, launch, params
 
 
 def main():
@@ -21,6 +21,7 @@ def main():
         known = ", ".join(settings.device_options)
         raise params.ParamsError("--device {!r}: device_options has {}".format(name, known))
     interpreter.hand_on(name, settings.device_options[name])
+    launch.hand_on(name, settings.device_options[name])
     from covpool import devices
     from covpool.networks.checkpoints import CheckpointError
     from covpool.training.state import StateError
@@ -33,6 +34,9 @@ def main():
     except Interrupted as error:
         print("train: {}".format(error), file=sys.stderr)
         sys.exit(128 + error.signal)
+    except devices.LostWorkers as error:
+        print("train: {}".format(error), file=sys.stderr)
+        sys.exit(launch.LOST)
     except (artifacts.ArtifactError, CheckpointError, StateError, NotFinite, devices.DeviceError) as error:
         sys.exit("train: {}".format(error))
 
@@ -40,7 +44,7 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except params.ParamsError as error:
+    except (params.ParamsError, launch.LaunchError) as error:
         sys.exit("train: {}".format(error))
     except KeyboardInterrupt:
         # Before the first step there is nothing to save; after it the trainer takes care of the signal.

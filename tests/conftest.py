@@ -1,4 +1,4 @@
-"""Shared by the tests of the current Python; those of TensorFlow are in tests/tf and run under its interpreter."""
+"""Shared by the tests of the current Python; those of tests/tf and tests/workers run under TensorFlow's interpreter."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_ignore_collect(collection_path, config):
-    return True if collection_path == ROOT / "tests" / "tf" and not _has_tensorflow() else None
+    elsewhere = collection_path in (ROOT / "tests" / "tf", ROOT / "tests" / "workers")
+    return True if elsewhere and not _has_tensorflow() else None
 
 
 def _has_tensorflow():

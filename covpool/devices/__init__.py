@@ -8,19 +8,24 @@ prints what this host has.
 """
 
 from covpool.devices.cpu import open_cpu
-from covpool.devices.device import Device, DeviceError
+from covpool.devices.device import Device
+from covpool.devices.errors import DeviceError, LostWorkers
 from covpool.devices.gpu import open_gpu
 from covpool.devices.host import describe_host, describe_tensorflow, peak_memory
 from covpool.devices.npu import open_npu
+from covpool.devices.workers import ALONE, open_workers
 
 __all__ = [
-    "Device", "DeviceError", "describe_host", "describe_tensorflow", "open_cpu", "open_device", "open_gpu", "open_npu",
-    "peak_memory",
+    "ALONE", "Device", "DeviceError", "LostWorkers", "describe_host", "describe_tensorflow", "open_cpu", "open_device",
+    "open_gpu", "open_npu", "open_workers", "peak_memory",
 ]  # fmt: skip
 
 
-def open_device(name, options):
-    """Find the device that `options` (of params.device_options) describe; DeviceError where it is not there."""
+def open_device(name, options, workers=ALONE):
+    """Find the device that `options` (of params.device_options) describe; DeviceError where it is not there.
+
+    workers: that train together, each on a device of its own; this process gets the one that is its.
+    """
     if options.kind == "cpu":
-        return open_cpu(name, options.threads)
-    return {"gpu": open_gpu, "npu": open_npu}[options.kind](name, options)
+        return open_cpu(name, options.threads, workers)
+    return {"gpu": open_gpu, "npu": open_npu}[options.kind](name, options, workers=workers)

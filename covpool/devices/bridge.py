@@ -12,7 +12,7 @@ import sys
 import tensorflow.compat.v1 as tf
 
 from covpool import npu_parameters
-from covpool.devices.device import DeviceError
+from covpool.devices.errors import DeviceError
 
 #: After so many steps without an overflow a dynamic loss scale doubles; after two overflows in a row it halves.
 GOOD_STEPS_TO_DOUBLE = 1000

@@ -7,17 +7,18 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from covpool.devices.device import Device
 from covpool.devices.host import cpu_name
+from covpool.devices.workers import ALONE
 
 PLACE = "/device:CPU:0"
 
 
-def open_cpu(name="cpu", threads=0):
-    """The processor. threads: of an operation; 0: as many as this process may use cores."""
+def open_cpu(name="cpu", threads=0, workers=ALONE):
+    """The processor. threads: of an operation; 0: as many as this process may use cores, shared by the workers here."""
     # A build for GPUs complains of a missing driver, of which a run on the processor has no use. What was asked for by
     # hand stays; errors that matter arrive as exceptions.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "2":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or max(1, len(os.sched_getaffinity(0)) // workers.local_count)
     config = tf.ConfigProto(
         # One operation at a time, on all threads: the big ones fill the cores, and sums keep their order.
         intra_op_parallelism_threads=threads,
@@ -27,5 +28,5 @@ def open_cpu(name="cpu", threads=0):
     )
     # It would gather additions into one of many terms, whose order is that in which memory becomes free.
     config.graph_options.rewrite_options.arithmetic_optimization = rewriter_config_pb2.RewriterConfig.OFF
-    record = {"name": cpu_name(), "count": 1, "driver": None, "threads": threads}
-    return Device(name, "cpu", PLACE, config, record)
+    record = {"name": cpu_name(), "driver": None, "threads": threads}
+    return Device(name, "cpu", PLACE, config, record, workers)

@@ -2,12 +2,10 @@
 
 import tensorflow.compat.v1 as tf
 
+from covpool.devices.workers import ALONE
+
 # Deprecations inside TensorFlow itself are nothing that a user could act on.
 tf.logging.set_verbosity(tf.logging.ERROR)
-
-
-class DeviceError(RuntimeError):
-    """The device that was asked for is not there, or TensorFlow can't drive it."""
 
 
 class Device:
@@ -15,7 +13,7 @@ class Device:
 
     name: the run's name in params.yaml; kind: cpu, gpu or npu; place: where TensorFlow puts its operations; config:
     the session's ConfigProto; record: what a run's record says of it (`name`, `count`, `driver`, `threads`, and what
-    else of its options a result depends on).
+    else of its options a result depends on; `count` devices train together); workers: that do so, one a device.
 
     The methods are what a training step does in another way on some devices. Here they change nothing.
     """
@@ -27,12 +25,13 @@ class Device:
     #: Whether a step whose gradients overflowed leaves the weights as they were, instead of being an error.
     skips_overflow = False
 
-    def __init__(self, name, kind, place, config, record):
+    def __init__(self, name, kind, place, config, record, workers=ALONE):
         self.name = name
         self.kind = kind
         self.place = place
         self.config = config
-        self.record = record
+        self.record = dict(record, count=workers.count)
+        self.workers = workers
 
     def session(self, graph):
         return tf.Session(graph=graph, config=self.config)

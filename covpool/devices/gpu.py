@@ -6,7 +6,9 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
 
 from covpool.devices import smi
-from covpool.devices.device import Device, DeviceError
+from covpool.devices.device import Device
+from covpool.devices.errors import DeviceError
+from covpool.devices.workers import ALONE
 
 # As this process found it, before a GPU was opened.
 _LEFT_VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -18,15 +20,15 @@ WHICH_BUILD = (
 )
 
 
-def open_gpu(name, options):
-    """The GPU that `options`, a `params.GpuOptions`, describe."""
+def open_gpu(name, options, workers=ALONE):
+    """The GPU that `options`, a `params.GpuOptions`, describe; for workers, each its own, counted from it on."""
     if not tf.test.is_built_with_cuda():
         raise DeviceError(
             "device {!r} is a GPU, and this TensorFlow ({}) was built without CUDA, as are the builds intel and tf2 of "
             "`make setup`; the build stock has it. {}.".format(
                 name, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
         )
-    card = _card(name, options.visible_device)
+    card = _card(name, options.visible_device + workers.local_rank)
     # Not by the session's visible_device_list: TensorFlow 1.15 aborts on that where CUDA finds no card.
     os.environ.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=card)
     # TF32 would round the products of float32 to 10 bits of mantissa; CUDA's libraries read this when they load.
@@ -39,8 +41,8 @@ def open_gpu(name, options):
                 name, card, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
         )
     fields = dict(part.split(": ", 1) for part in found[0].physical_device_desc.split(", ") if ": " in part)
-    record = {"name": fields.get("name"), "count": 1, "driver": smi.nvidia_driver(card), "threads": None}
-    return Device(name, "gpu", "/device:GPU:0", config, record)
+    record = {"name": fields.get("name"), "driver": smi.nvidia_driver(card), "threads": None}
+    return Device(name, "gpu", "/device:GPU:0", config, record, workers)
 
 
 def session_config(options):

@@ -16,7 +16,9 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from covpool import artifacts, npu_parameters
 from covpool.devices import bridge, cpu, smi
-from covpool.devices.device import Device, DeviceError
+from covpool.devices.device import Device
+from covpool.devices.errors import DeviceError
+from covpool.devices.workers import ALONE
 from covpool.params import as_plain
 
 #: As the Ascend port has it: no fusion of operators but one that its diagonals need.
@@ -32,8 +34,8 @@ class NpuDevice(Device):
 
     tells_time = False
 
-    def __init__(self, name, options, adapter, config, record):
-        super().__init__(name, "npu", cpu.PLACE, config, record)
+    def __init__(self, name, options, adapter, config, record, workers):
+        super().__init__(name, "npu", cpu.PLACE, config, record, workers)
         self._options = options
         self._adapter = adapter
         self.steps_per_run = options.iterations_per_loop
@@ -54,7 +56,7 @@ class NpuDevice(Device):
         return bridge.loop(self._adapter, session, step, self.steps_per_run)
 
 
-def open_npu(name, options, must_exist=True):
+def open_npu(name, options, must_exist=True, workers=ALONE):
     """The NPU that `options`, a `params.NpuOptions`, describe.
 
     must_exist: False to build a graph and its configuration where there is npu_bridge but no NPU.
@@ -70,10 +72,10 @@ def open_npu(name, options, must_exist=True):
             # The adapter ends the process where they are not there.
             Path(folder).mkdir(parents=True, exist_ok=True)
     record = {
-        "name": found and found.name, "count": 1, "driver": found and found.driver, "threads": None,
+        "name": found and found.name, "driver": found and found.driver, "threads": None,
         "npu_bridge": adapter.version, "options": _computing(options, parameters),
     }  # fmt: skip
-    return NpuDevice(name, options, adapter, session_config(parameters), record)
+    return NpuDevice(name, options, adapter, session_config(parameters), record, workers)
 
 
 def session_config(parameters):

@@ -21,13 +21,15 @@ class Layers:
     batch_norm_decay: of the moving statistics; not needed for scoring.
     dropout: `f(tensor, seed)`, which drops at random and scales what is left, such as `keyed_dropout`; a device may
     have its own. None: no dropout.
+    over_workers: `f(tensor)`, the mean over the workers that train together. Each normalises by its own batch; the
+    moving statistics follow the mean, so that they are the same everywhere.
     seed: of the initial weights and of dropout.
 
     After building, `kernels` holds what weight decay acts on, `updates` the operations that move the statistics, and
     `outputs` what each layer gives, by its scope.
     """
 
-    def __init__(self, training, batch_norm_decay=0.0, dropout=None, seed=0):
+    def __init__(self, training, batch_norm_decay=0.0, dropout=None, seed=0, over_workers=lambda tensor: tensor):
         self.training = training
         self.batch_norm_decay = batch_norm_decay
         self.seed = seed
@@ -35,6 +37,7 @@ class Layers:
         self.updates = []
         self.outputs = collections.OrderedDict()
         self._dropout = dropout
+        self._over_workers = over_workers
 
     def convolution(self, inputs, channels, scope):
         """3x3, stride 1, SAME, no bias, batch normalisation, ReLU: [B, h, w, c] -> [B, h, w, channels]."""
@@ -99,7 +102,8 @@ class Layers:
                 count = tf.cast(tf.shape(inputs)[0], tf.float32)
                 variance = biased * (count / (count - 1.0))
             for moving, now in ((moving_mean, mean), (moving_variance, variance)):
-                self.updates.append(moving.assign_sub((1.0 - self.batch_norm_decay) * (moving - now)))
+                difference = moving - self._over_workers(now)
+                self.updates.append(moving.assign_sub((1.0 - self.batch_norm_decay) * difference))
             return outputs
 
 
@@ -111,17 +115,21 @@ def _normalised(inputs, mean, variance, beta):
     )[0]
 
 
-def keyed_dropout(keep_probability, step):
+def keyed_dropout(keep_probability, step, workers=1, rank=0):
     """Dropout whose mask depends on the layer's seed and on `step` (a scalar tensor) alone.
 
     A run that is taken up again at a step therefore drops what it would have dropped; the state of `tf.nn.dropout`'s
-    generator, which lives in the session, starts anew. N. Srivastava et al.: Dropout, JMLR 15 (2014), in the form that
-    divides what is kept by `keep_probability`. Returns the `f(tensor, seed)` of a `Layers`.
+    generator, which lives in the session, starts anew. Of several workers each draws the mask of the global batch and
+    takes its own rows: together they drop what one worker would. N. Srivastava et al.: Dropout, JMLR 15 (2014), in the
+    form that divides what is kept by `keep_probability`. Returns the `f(tensor, seed)` of a `Layers`.
     """
 
     def dropout(inputs, seed):
         key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
-        drawn = tf.random.stateless_uniform(tf.shape(inputs), seed=key)
+        if workers == 1:
+            drawn = tf.random.stateless_uniform(tf.shape(inputs), seed=key)
+        else:
+            drawn = tf.random.stateless_uniform([workers] + inputs.shape.as_list(), seed=key)[rank]
         return inputs * (tf.cast(drawn < keep_probability, inputs.dtype) / keep_probability)
 
     return dropout

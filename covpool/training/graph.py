@@ -3,17 +3,19 @@
 import collections
 import contextlib
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool import networks, spd
 from covpool.networks import checkpoints
-from covpool.training import losses, pictures
+from covpool.training import losses, pictures, record
 from covpool.training.plan import run_plan
 
 #: What a step tells, in the order in which it is fetched.
 STEP_VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy", "clipped", "condition", "waiting_seconds")
 
-Step = collections.namedtuple("Step", STEP_VALUES + ("norms",))
+#: These, the norms of the gradients, and whether one of several workers asks that all stop after this step.
+Step = collections.namedtuple("Step", STEP_VALUES + ("norms", "stop"))
 
 
 class NoDecomposition(ArithmeticError):
@@ -42,6 +44,7 @@ class TrainingGraph:
     def __init__(self, params, device, faces, start, stop):
         self.params = params
         self.device = device
+        self.workers = device.workers
         #: What has no meaning here, and is 0 in a `Step`.
         self.unmeasured = ()
         self.graph = tf.Graph()
@@ -67,7 +70,7 @@ class TrainingGraph:
         train = self.params.train
         # The input pipeline is the host's work on every device.
         with tf.device("/cpu:0"):
-            plan = run_plan(self.params, len(faces.images))
+            plan = run_plan(self.params, len(faces.images), self.workers.count, self.workers.rank)
             dataset = pictures.batches(
                 faces, plan, start, stop, self.params.normalise.size, train.nrof_preprocess_threads
             )
@@ -93,26 +96,36 @@ class TrainingGraph:
             batch_norm_decay=params.network.batch_norm_decay,
             dropout=self._dropout(params.train.keep_probability),
             seed=params.train.seed,
+            over_workers=self.workers.mean,
         )
         classes = len(params.dataset.classes)
         inputs = layers.outputs["images"] = pictures.normalise(images, params.network.normalisation)
         endpoints = networks.build(inputs, layers, params.network, params.spd, classes)
-        terms = losses.losses(endpoints, labels, layers.kernels, classes, params.train, class_weights)
+        terms = losses.losses(endpoints, labels, layers.kernels, classes, params.train, class_weights, self.workers)
         self.layer_outputs = layers.outputs
         self.variables = tf.trainable_variables()
         self.bimap_weights = [each for each in self.variables if each.op.name.endswith(networks.BIMAP_WEIGHT)]
         update, norms = self._update(terms.total)
         self.step = tf.group(update, *(layers.updates + terms.updates))
-        self.step_values = Step(
-            terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, *self._health(endpoints), waiting,
-            norms,
-        )  # fmt: skip
+        told = [
+            terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, *self._health(endpoints), waiting
+        ]  # fmt: skip
+        *told, stop = self._over_workers(told)
+        self.step_values = Step(*told, norms, stop)
         self.weight_norms = tf.stack([tf.norm(each) for each in self.variables])
         self.histograms = None
         if params.train.log_histograms:
             self.histograms = tf.summary.merge(
                 [tf.summary.histogram("histograms/" + each.op.name, each) for each in self.variables]
             )
+
+    def _over_workers(self, values):
+        """Means over the workers, in one exchange; with them goes whether one asks to stop, so that all know."""
+        if self.workers.count == 1:
+            return [*values, tf.zeros([])]
+        self._stop = tf.placeholder(tf.float32, [], "stop")
+        values = tf.stack([tf.cast(each, tf.float32) for each in [*values, self._stop]])
+        return tf.unstack(self.workers.mean(values))
 
     def _update(self, loss):
         """The op that moves weights, step count and averages, in this order; and the norms of the gradients."""
@@ -123,6 +136,8 @@ class TrainingGraph:
         # free, which differs from run to run, and with it the last digit.
         tree = tf.AggregationMethod.EXPERIMENTAL_TREE
         gradients = scaled.compute_gradients(loss, self.variables, aggregation_method=tree)
+        # Averaged before all that is not linear in them, such as the projection onto the tangent space.
+        gradients = [(self.workers.mean(gradient), each) for gradient, each in gradients]
         update = spd.apply_on_stiefel(
             scaled, gradients, self.bimap_weights, self.global_step, retraction=self._retraction, slot_owner=optimizer
         )
@@ -147,7 +162,9 @@ class TrainingGraph:
     def _dropout(self, keep_probability):
         if keep_probability == 1.0:
             return None
-        return self.device.dropout(keep_probability) or networks.keyed_dropout(keep_probability, self.global_step)
+        return self.device.dropout(keep_probability) or networks.keyed_dropout(
+            keep_probability, self.global_step, self.workers.count, self.workers.rank
+        )
 
     @property
     def _retraction(self):
@@ -187,6 +204,8 @@ class TrainingGraph:
         self.all_variables = tf.global_variables()
         self.save_inference = checkpoints.WriteOp(self.inference)
         self.initialise = tf.global_variables_initializer()
+        if self.workers.count > 1:
+            self._build_following()
         with tf.device("/cpu:0"):
             self.saver = tf.train.Saver(self.all_variables, max_to_keep=None)
         self.load = checkpoints.LoadOp(
@@ -198,6 +217,22 @@ class TrainingGraph:
             if self._average else []
         )  # fmt: skip
 
+    def _build_following(self):
+        """What a worker takes over from worker 0: every variable; and numbers, to compare with its own."""
+        self._follow = tf.group(
+            *[tf.assign(each, self.workers.from_leader(each.read_value())) for each in self.all_variables]
+        )
+        self._numbers = tf.placeholder(tf.float32, [record.FINGERPRINT_LENGTH], "fingerprint")
+        self._leaders_numbers = self.workers.from_leader(self._numbers)
+
+    def follow(self, session, fingerprint):
+        """Take over the variables of worker 0; False if it has another fingerprint, float32 [n], than this one."""
+        if self.workers.count == 1:
+            return True
+        same = np.array_equal(session.run(self._leaders_numbers, {self._numbers: fingerprint}), fingerprint)
+        session.run(self._follow)
+        return same
+
     def begin(self, session):
         """To be called once, before the first step of a session: nothing is added to the graph from here on."""
         with self.graph.as_default():
@@ -205,14 +240,18 @@ class TrainingGraph:
         self.graph.finalize()
         session.run(self.start_input)
 
-    def run_step(self, session, learning_rate):
+    def run_step(self, session, learning_rate, stop=False):
         """Train one step, or the device's `steps_per_run`; returns the last one's `Step` of plain numbers.
 
-        Its norms are float32 [variables]. Raises NoDecomposition where the step's matrices are not finite.
+        stop: ask all of several workers to stop after it. The norms are float32 [variables]. Raises NoDecomposition
+        where the step's matrices are not finite.
         """
+        feed = {self.learning_rate: learning_rate}
+        if self.workers.count > 1:
+            feed[self._stop] = float(stop)
         with _decompositions():
-            _, values = session.run([self._run, self.step_values], {self.learning_rate: learning_rate})
-        return Step(*[float(value) for value in values[:-1]], values[-1])
+            _, (*values, norms, stop) = session.run([self._run, self.step_values], feed)
+        return Step(*[float(value) for value in values], norms, stop > 0)
 
     def score(self, session, images):
         """Logits [n, classes] of pictures [n, size, size, 3] uint8, by the averaged weights.

@@ -9,19 +9,23 @@ import collections
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from covpool import devices
+
 Losses = collections.namedtuple("Losses", ["total", "cross_entropy", "l2", "center", "accuracy", "updates"])
 
 
-def losses(endpoints, labels, kernels, classes, train, class_weights):
+def losses(endpoints, labels, kernels, classes, train, class_weights, workers=devices.ALONE):
     """All terms for one batch.
 
     endpoints: of `networks.build`; labels: int32 [b]; kernels: the variables that weight decay acts on; classes: their
-    number; train: `params.Train`; class_weights: float32 [classes], or None.
+    number; train: `params.Train`; class_weights: float32 [classes], or None; workers: see `devices.workers`.
+
+    The mean over the workers of a term, and of its gradient, is that of their global batch.
 
     Returns scalars: `total` = `cross_entropy` + `l2` + `center` (the two last with their factors), the batch's
     `accuracy`, and `updates`, the operations that move the centres.
     """
-    cross_entropy = weighted_cross_entropy(endpoints["logits"], labels, class_weights)
+    cross_entropy = weighted_cross_entropy(endpoints["logits"], labels, class_weights, workers)
     l2 = center = tf.zeros([])
     updates = []
     # A term with the factor 0 would still cost its pass over every weight.
@@ -29,20 +33,20 @@ def losses(endpoints, labels, kernels, classes, train, class_weights):
         # Not add_n, which adds in the order in which memory becomes free: the last digit would not repeat.
         l2 = train.weight_decay * tf.reduce_sum(tf.stack([tf.nn.l2_loss(kernel) for kernel in kernels]))
     if train.center_loss_factor:
-        distance, updates = center_loss(endpoints["embeddings"], labels, classes, train.center_loss_alfa)
+        distance, updates = center_loss(endpoints["embeddings"], labels, classes, train.center_loss_alfa, workers)
         center = train.center_loss_factor * distance
     hits = tf.equal(tf.argmax(endpoints["logits"], axis=1, output_type=tf.int32), labels)
     accuracy = tf.reduce_mean(tf.cast(hits, tf.float32))
     return Losses(cross_entropy + l2 + center, cross_entropy, l2, center, accuracy, updates)
 
 
-def weighted_cross_entropy(logits, labels, class_weights=None):
+def weighted_cross_entropy(logits, labels, class_weights=None, workers=devices.ALONE):
     """Mean softmax cross entropy of a batch; with weights, their weighted mean over the batch."""
     each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     if class_weights is None:
         return tf.reduce_mean(each)
     weights = tf.gather(tf.constant(class_weights, tf.float32), labels)
-    return tf.reduce_sum(weights * each) / tf.reduce_sum(weights)
+    return tf.reduce_sum(weights * each) / workers.mean(tf.reduce_sum(weights))
 
 
 def balanced_class_weights(labels, classes):
@@ -55,12 +59,12 @@ def balanced_class_weights(labels, classes):
     return np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0.0).astype(np.float32)
 
 
-def center_loss(embeddings, labels, classes, alfa):
+def center_loss(embeddings, labels, classes, alfa, workers=devices.ALONE):
     """Mean squared distance of embeddings [b, d] to the centres of their classes, and the centres' update.
 
-    A centre starts at 0 and moves by (1 - alfa) times the mean difference of its class's embeddings in the batch (by
-    the mean, not the sum, so that it does not overshoot in large batches). No gradient reaches the centres: they are
-    moved densely, outside the optimiser.
+    A centre starts at 0 and moves by (1 - alfa) times the mean difference of its class's embeddings in the batch, that
+    of all workers (by the mean, not the sum, so that it does not overshoot in large batches). No gradient reaches the
+    centres: they are moved densely, outside the optimiser.
     """
     width = int(embeddings.shape[1])
     centers = tf.get_variable(
@@ -71,7 +75,7 @@ def center_loss(embeddings, labels, classes, alfa):
     difference = embeddings - tf.matmul(members, before)
     moved = tf.matmul(members, difference, transpose_a=True)
     counts = tf.reduce_sum(members, axis=0)[:, tf.newaxis]
-    step = (1.0 - alfa) * moved / tf.maximum(counts, 1.0)
+    step = (1.0 - alfa) * workers.sum(moved) / tf.maximum(workers.sum(counts), 1.0)
     with tf.control_dependencies([difference]):
         update = centers.assign_add(tf.stop_gradient(step))
     return tf.reduce_mean(tf.square(difference)), [update]

@@ -2,8 +2,9 @@
 
 The pictures are shuffled as a whole, pass after pass; step k takes positions k * batch_size and on of that endless
 row, so a step's pictures depend on the seed and the step alone. So do their random numbers, which are keyed by seed,
-pass and picture. A run that is taken up again therefore sees what it would have seen. NumPy's `RandomState` is used
-because its streams are frozen: all versions of NumPy draw the same.
+pass and picture. A run that is taken up again therefore sees what it would have seen. Several workers share a step:
+together they see what one worker with their global batch would. NumPy's `RandomState` is used because its streams are
+frozen: all versions of NumPy draw the same.
 """
 
 import collections
@@ -16,8 +17,8 @@ Batch = collections.namedtuple("Batch", ["indices", "augmentation"])
 _ORDER, _AUGMENTATION = 0, 1
 
 
-def run_plan(params, count):
-    """The Plan of a run with these `params.Params` on `count` training pictures."""
+def run_plan(params, count, workers=1, rank=0):
+    """The Plan of a run with these `params.Params` on `count` training pictures; workers, rank: see there."""
     train = params.train
     return Plan(
         count=count,
@@ -26,6 +27,8 @@ def run_plan(params, count):
         degrees=train.rotation_degrees if train.random_rotate else 0.0,
         flip=train.random_flip,
         seed=train.seed,
+        workers=workers,
+        rank=rank,
     )
 
 
@@ -33,14 +36,16 @@ class Plan:
     """The steps of a training run.
 
     count: pictures in the training split.
-    batch_size: pictures a step.
+    batch_size: pictures a step, of one worker.
     margin: the largest shift in pixels, 0 for none.
     degrees: the largest turn, 0 for none.
     flip: mirror half of the pictures.
     seed: of all of it.
+    workers, rank: how many share each step, and which of them this plan is for: the global batch's pictures are dealt
+    out in one piece each, none twice.
     """
 
-    def __init__(self, count, batch_size, margin, degrees, flip, seed):
+    def __init__(self, count, batch_size, margin, degrees, flip, seed, workers=1, rank=0):
         if count < 1:
             raise ValueError("a plan needs at least one picture, given {}".format(count))
         self.count = count
@@ -49,11 +54,13 @@ class Plan:
         self.degrees = degrees
         self.flip = flip
         self.seed = seed
+        self.workers = workers
+        self.rank = rank
         self._passes = collections.OrderedDict()
 
     def step(self, number):
         """The pictures of step `number` (from 0) and their augmentation: int32 [b], float32 [b, 4]."""
-        positions = number * self.batch_size + np.arange(self.batch_size)
+        positions = (number * self.workers + self.rank) * self.batch_size + np.arange(self.batch_size)
         indices = np.empty(self.batch_size, np.int32)
         augmentation = np.empty((self.batch_size, 4), np.float32)
         for turn in np.unique(positions // self.count):

@@ -6,10 +6,11 @@ from tqdm import tqdm
 
 
 class Progress:
-    """The display of one epoch, as a context."""
+    """The display of one epoch, as a context. batch_size: of a step, of all workers; shown: False for no bar."""
 
-    def __init__(self, train, epoch, done):
+    def __init__(self, train, epoch, done, batch_size, shown=True):
         self.train = train
+        self.batch_size = batch_size
         self.epoch = epoch
         self.images = 0
         self.seconds = 0.0
@@ -19,7 +20,7 @@ class Progress:
             desc="epoch {}/{}".format(epoch + 1, train.epochs),
             unit="step",
             # In a log, redrawn lines are noise.
-            disable=not sys.stderr.isatty(),
+            disable=not (shown and sys.stderr.isatty()),
             leave=False,
             dynamic_ncols=True,
         )
@@ -34,7 +35,7 @@ class Progress:
         """values: a `graph.Step`; time: the step's row of times.csv."""
         # The step that prepares the graph says nothing about speed.
         if not time["warm_up"]:
-            self.images += self.train.batch_size * time["steps"]
+            self.images += self.batch_size * time["steps"]
             self.seconds += time["seconds"] * time["steps"]
         self.bar.set_postfix_str(
             "loss {:.4f}, accuracy {:.3f}{}".format(values.loss, values.accuracy, self._speed()), refresh=False

@@ -52,6 +52,16 @@ def key(facts):
     return artifacts.content_hash(dict(depends, code=facts["code"]["hash"]))
 
 
+FINGERPRINT_LENGTH = 16
+
+
+def fingerprint(facts):
+    """What must be the same for workers that train together, as float32 [16], in which each number is exact."""
+    depends = {name: facts[name] for name in ("format", "name", "kind", "tensorflow", "parameters", "data")}
+    digest = artifacts.content_hash(dict(depends, code=facts["code"]["hash"]))
+    return np.frombuffer(bytes.fromhex(digest), ">u2").astype(np.float32)
+
+
 def run_record(facts, params, trainer):
     """The sealed record of a finished run."""
     last = trainer.history[-1]
@@ -61,7 +71,7 @@ def run_record(facts, params, trainer):
         facts,
         progress={
             "epochs": params.train.epochs, "epoch_size": params.train.epoch_size, "steps": trainer.step,
-            "batch_size": params.train.batch_size, "resumed": trainer.resumed,
+            "batch_size": trainer.global_batch, "resumed": trainer.resumed,
             # Of a loop on the device only the last step's loss and measures are seen, and averaged over an epoch.
             "steps_per_loss": trainer.device.steps_per_run,
         },
@@ -80,7 +90,7 @@ def run_record(facts, params, trainer):
             "first_step": trainer.times[0]["seconds"],
             "start_up": _rounded(trainer.start_up),
             "waiting_share": _waiting_share(timed),
-            "images_per_second": _rounded(params.train.batch_size / seconds) if seconds else None,
+            "images_per_second": _rounded(trainer.global_batch / seconds) if seconds else None,
         },
         memory={"peak_bytes": devices.peak_memory()},
         energy={"joules": None},

@@ -3,6 +3,9 @@
 The stage's outputs appear when the run is complete: weights in `models/<run>/`, `history.csv`, `times.csv`,
 and `run.json` in `runs/<run>/`. Until then all is in the working state (`state.py`), from which a run
 that was ended in any way goes on, and comes out with the same weights and history.
+
+With several workers each is a process that does this (`devices.workers`). Worker 0 alone keeps the state, validates and
+writes; the others take every variable over from it when they begin, and from then on make the same steps.
 """
 
 import contextlib
@@ -54,7 +57,8 @@ class Trainer:
         self.params = params
         self.name = name
         self.root = Path(root)
-        self.device = devices.open_device(name, params.device_options[name])
+        self.workers = devices.open_workers(name, params.device_options[name])
+        self.device = devices.open_device(name, params.device_options[name], self.workers)
         self.classes = params.dataset.classes
         self._load_faces()
         self.pretrained = params.train.pretrained_model and self.root / params.train.pretrained_model
@@ -62,8 +66,10 @@ class Trainer:
             self._check_pretrained()
         self.facts = record.facts(params, self.device, self.root)
         self.state = WorkingState(Path(states) / "{}-{}".format(name, record.key(self.facts)[:16]))
-        self.events = Events(events)
+        self.events = Events(events if self.workers.leads else None)
         self.signal = None
+        self.stopping = False
+        self.record = None
         self.started = started
 
     def _load_faces(self):
@@ -87,21 +93,37 @@ class Trainer:
     def run(self):
         """Train to the end and write the outputs.
 
-        Raises Interrupted, NotFinite, and what the state and the artifacts raise; the state is kept then.
+        Returns the record; None for a worker that does not lead. Raises Interrupted, NotFinite, LostWorkers, and what
+        the state and the artifacts raise; the state is kept then.
         """
-        # Two locks: one run of this name writes outputs here, and one process works on a state, wherever it runs.
-        with only_writer(self.root / ".covpool" / (self.name + ".lock")), self.state, self._signals():
-            self.graph = TrainingGraph(
-                self.params, self.device, self.train_faces, lambda: self.step, self.last_step
-            )
-            with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
-                self._begin(session)
-                while self.step < self.last_step:
-                    self._epoch(session)
+        with contextlib.ExitStack() as stack:
+            if self.workers.leads:
+                # One run of this name writes outputs here, and one process works on a state, wherever it runs.
+                stack.enter_context(only_writer(self.root / ".covpool" / (self.name + ".lock")))
+                stack.enter_context(self.state)
+            stack.enter_context(self._signals())
+            stack.enter_context(self.workers.exchange())
+            self._train()
+        return self.record
+
+    def _train(self):
+        self.graph = TrainingGraph(
+            self.params, self.device, self.train_faces, lambda: self.step, self.last_step
+        )
+        with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
+            self._begin(session)
+            while self.step < self.last_step:
+                self._epoch(session)
+            if self.workers.leads:
                 with writing(self.root, "the outputs"):
                     self._write_outputs(session)
+        if self.workers.leads:
             self.state.remove()
-        return self.record
+
+    @property
+    def global_batch(self):
+        """Pictures of a step, of all workers."""
+        return self.params.train.batch_size * self.workers.count
 
     @property
     def last_step(self):
@@ -109,13 +131,18 @@ class Trainer:
 
     def _begin(self, session):
         """Take up the state, or start from new or given weights."""
-        progress = self.state.restore(session, self.graph.saver)
+        progress = self.state.restore(session, self.graph.saver) if self.workers.leads else None
         self.resumed = progress is not None
         if progress is None:
             session.run(self.graph.initialise)
             self._load_pretrained(session)
-            progress = {"step": 0, "history": [], "times": [], "epoch_values": [], "best": None}
-        self.step = progress["step"]
+            progress = {"history": [], "times": [], "epoch_values": [], "best": None}
+        if not self.graph.follow(session, record.fingerprint(self.facts)):
+            raise devices.DeviceError(
+                "worker {} of {!r} has other parameters, data, code or TensorFlow than worker 0: see to it that both "
+                "have the same params.yaml, data/faces and revision.".format(self.workers.rank, self.name)
+            )
+        self.step = int(session.run(self.graph.global_step))
         self.history = progress["history"]
         self.times = progress["times"]
         self.epoch_values = progress["epoch_values"]
@@ -126,7 +153,8 @@ class Trainer:
         self.start_up = time.perf_counter() - self.started
         self.warm_up = True
         self.overflows = 0
-        self._say_how_it_begins()
+        if self.workers.leads:
+            self._say_how_it_begins()
 
     def _say_how_it_begins(self):
         if self.resumed:
@@ -145,19 +173,23 @@ class Trainer:
         """The steps that are left of the epoch under way, and its end."""
         train = self.params.train
         epoch = self.step // train.epoch_size
-        rate = learning_rate(epoch, train)
-        with Progress(train, epoch, len(self.epoch_values)) as progress:
+        rate = learning_rate(epoch, train, self.workers.count)
+        shown = self.workers.leads
+        with Progress(train, epoch, len(self.epoch_values), self.global_batch, shown) as progress:
             while self.step < (epoch + 1) * train.epoch_size:
                 self._check_signal(session)
                 values = self._step(session, epoch, rate)
                 progress.step(values, self.times[-1])
-            self._end_epoch(session, epoch, rate)
-            progress.end(self.history[-1])
+            if self.workers.leads:
+                self._end_epoch(session, epoch, rate)
+                progress.end(self.history[-1])
+            else:
+                self.epoch_values = []
 
     def _step(self, session, epoch, rate):
         before = time.perf_counter()
         try:
-            values = self.graph.run_step(session, rate)
+            values = self.graph.run_step(session, rate, self.signal is not None)
         except NoDecomposition:
             raise self._not_finite("the covariance matrices are not finite", self._bad_weights(session), rate) from None
         steps = self.device.steps_per_run
@@ -169,6 +201,8 @@ class Trainer:
             "waiting_seconds": round(values.waiting_seconds, 6) if told else None, "warm_up": self.warm_up,
         })  # fmt: skip
         self.warm_up = False
+        # Several workers all stop after the same step: the one in which all were told.
+        self.stopping = values.stop
         self.epoch_values.append([getattr(values, name) for name in EPOCH_VALUES])
         self.step += steps
         return values
@@ -287,8 +321,13 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _check_signal(self, session):
-        if self.signal is None:
+        asked = self.stopping if self.workers.count > 1 else self.signal is not None
+        if not asked:
             return
-        self._save(session)
-        raise Interrupted(self.signal, "interrupted after step {} of {}; run again to go on from there.".format(
-            self.step, self.last_step))  # fmt: skip
+        if self.workers.leads:
+            self._save(session)
+        # Without a signal of its own, this worker stops with another one that has got it.
+        raise Interrupted(
+            self.signal or signal.SIGTERM,
+            "interrupted after step {} of {}; run again to go on from there.".format(self.step, self.last_step),
+        )

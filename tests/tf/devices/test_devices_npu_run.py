@@ -79,8 +79,8 @@ def test_what_is_not_finite_in_a_loop_is_one_of_its_steps(tmp_path, npu_bridge, 
     project = Project(tmp_path / "project", dict(LOOP, **{"network.pooling": "average"}), device="npu")
     trainer, original = project.trainer(), TrainingGraph.run_step
 
-    def step(graph, session, rate):
-        values = original(graph, session, rate)
+    def step(graph, session, rate, stop):
+        values = original(graph, session, rate, stop)
         return values._replace(loss=float("nan")) if trainer.step == 2 else values
 
     monkeypatch.setattr(TrainingGraph, "run_step", step)
@@ -93,8 +93,8 @@ def test_overflows_that_no_scale_ends_stop_the_run(tmp_path, npu_bridge, monkeyp
     project = Project(tmp_path / "project", dict(LOOP, **changes), device="npu")
     trainer, original, runs = project.trainer(), TrainingGraph.run_step, []
 
-    def step(graph, session, rate):
-        values = runs[-1] if runs else original(graph, session, rate)
+    def step(graph, session, rate, stop):
+        values = runs[-1] if runs else original(graph, session, rate, stop)
         runs.append(values)
         return values._replace(norms=values.norms * np.float32(np.inf))
 

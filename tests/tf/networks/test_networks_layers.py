@@ -109,6 +109,13 @@ def dropped():
         )
 
 
+def test_workers_drop_together_what_one_would(evaluate):
+    step = tf.constant(7, tf.int64)
+    parts = [networks.keyed_dropout(0.8, step, 3, rank)(tf.ones([4, 50]), 5) for rank in range(3)]
+    whole, parts = evaluate([networks.keyed_dropout(0.8, step)(tf.ones([12, 50]), 5), parts])
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 @settings(max_examples=15, deadline=None)
 @given(step=st.integers(0, 2**40), value=st.floats(0.5, 2, width=32))
 def test_dropout_keeps_a_share_and_its_gradient_is_its_mask(dropped, step, value):

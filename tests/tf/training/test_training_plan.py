@@ -23,6 +23,16 @@ def test_every_picture_is_seen_once_a_pass(options):
 
 
 @settings(deadline=None)
+@given(options=plans, workers=st.integers(2, 9), number=st.integers(0, 10**6))
+def test_workers_share_a_step_without_overlap(options, workers, number):
+    """Their parts in a row are the step of one worker with their global batch, augmentation and all."""
+    whole = Plan(**dict(options, batch_size=workers * options["batch_size"])).step(number)
+    parts = [Plan(**options, workers=workers, rank=rank).step(number) for rank in range(workers)]
+    np.testing.assert_array_equal(np.concatenate([part.indices for part in parts]), whole.indices)
+    np.testing.assert_array_equal(np.concatenate([part.augmentation for part in parts]), whole.augmentation)
+
+
+@settings(deadline=None)
 @given(options=plans, numbers=st.lists(st.integers(0, 10**6), min_size=1, max_size=4))
 def test_a_step_is_the_same_whatever_was_asked_before(options, numbers):
     once = Plan(**options)

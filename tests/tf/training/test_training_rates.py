@@ -45,3 +45,12 @@ def test_a_positive_rate_decays_by_its_factor(params_with):
     }).train  # fmt: skip
     assert rates(train, 0, 9, 10, 19, 20) == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005])
     assert rates(params_with({"train.learning_rate": 0.25}).train, 0, 100, 1000) == [0.25, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("scale, workers, factor", [
+    ("none", 8, 1), ("linear", 1, 1), ("linear", 8, 8), ("sqrt", 1, 1), ("sqrt", 16, 4),
+])  # fmt: skip
+def test_the_rate_grows_with_the_workers_if_it_is_to(params_with, scale, workers, factor):
+    for rate in (0.25, -1):
+        train = params_with({"train.scale_learning_rate": scale, "train.learning_rate": rate}).train
+        assert learning_rate(3, train, workers) == factor * learning_rate(3, train)

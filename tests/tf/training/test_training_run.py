@@ -164,11 +164,11 @@ def test_after_an_interrupt_in_an_epoch_the_run_goes_on_from_the_step(finished, 
     same, before = project(), signal.getsignal(signal.SIGINT)
     run, original, rates = same.trainer(), TrainingGraph.run_step, []
 
-    def step(graph, session, rate):
+    def step(graph, session, rate, stop):
         rates.append(rate)
         if len(rates) == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(graph, session, rate)
+        return original(graph, session, rate, stop)
 
     with monkeypatch.context() as patched:
         patched.setattr(TrainingGraph, "run_step", step)

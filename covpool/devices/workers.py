@@ -1,0 +1,119 @@
+"""Several workers that train one network together, and what they exchange in a step.
+
+Each worker is a process with a device of its own. All hold the same weights, each computes the gradients of its part of
+the global batch, and all take the step that the mean of these gradients says. Worker 0 leads: it alone reads and writes
+states and outputs and validates.
+
+    workers = open_workers("cpu", params.device_options["cpu"])
+    gradient = workers.mean(gradient)
+
+`covpool.launch` starts the processes. On CPUs and GPUs they exchange through Horovod (A. Sergeev, M. Del Balso: Fast
+and Easy Distributed Deep Learning in TensorFlow, arXiv 1802.05799).
+"""
+
+import contextlib
+import os
+
+import tensorflow.compat.v1 as tf
+
+from covpool.devices.errors import DeviceError, LostWorkers
+
+
+class Alone:
+    """One worker, which is the leader and has nobody to exchange with.
+
+    count, rank: how many workers there are, and which one this is; local_count, local_rank: the same on this host.
+    """
+
+    count = local_count = 1
+    rank = local_rank = 0
+
+    @property
+    def leads(self):
+        return self.rank == 0
+
+    def mean(self, tensor):
+        """The mean of the workers' tensors of this name; all get the same bytes."""
+        return tensor
+
+    def sum(self, tensor):
+        return tensor
+
+    def from_leader(self, tensor):
+        """Worker 0's tensor."""
+        return tensor
+
+    @contextlib.contextmanager
+    def exchange(self):
+        """Around what exchanges: LostWorkers where another worker has ended or can't be reached."""
+        yield
+
+
+ALONE = Alone()
+
+
+class HorovodWorkers(Alone):
+    """This process as one of the workers that Horovod knows of, over Gloo or, on GPUs, NCCL where it was built in."""
+
+    def __init__(self):
+        # Without the fusion of tensors that happen to be ready at once, whose order of adding depends on the moment:
+        # more than two workers would not repeat the last digit.
+        os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
+        # While worker 0 validates, the others wait for it, however long that takes. Processes that are gone are noticed
+        # by their connections.
+        os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
+        # It would print where in its source a connection broke, beside the error that is told in a sentence.
+        os.environ.setdefault("HOROVOD_LOG_LEVEL", "fatal")
+        import horovod.tensorflow as horovod
+
+        with _told("the workers can't find each other"):
+            horovod.init()
+        self._horovod = horovod
+        self.count, self.rank = horovod.size(), horovod.rank()
+        self.local_count, self.local_rank = horovod.local_size(), horovod.local_rank()
+
+    def mean(self, tensor):
+        return self._horovod.allreduce(tensor, op=self._horovod.Average)
+
+    def sum(self, tensor):
+        return self._horovod.allreduce(tensor, op=self._horovod.Sum)
+
+    def from_leader(self, tensor):
+        return self._horovod.broadcast(tensor, root_rank=0)
+
+    @contextlib.contextmanager
+    def exchange(self):
+        with _told("another worker has ended or can't be reached any more"):
+            yield
+
+
+@contextlib.contextmanager
+def _told(what):
+    """Errors of the exchange as LostWorkers."""
+    from horovod.common.exceptions import HorovodInternalError
+
+    try:
+        yield
+    except (HorovodInternalError, tf.errors.OpError) as error:
+        operation = getattr(error, "op", None)
+        if isinstance(error, tf.errors.OpError) and (operation is None or not operation.type.startswith("Horovod")):
+            raise
+        raise LostWorkers("{}; run again to go on from the last state.".format(what)) from error
+
+
+def open_workers(name, options):
+    """The workers of the run `name` with these options: `ALONE`, or this process as one of several.
+
+    Raises DeviceError where several are wanted and this process was not started as one of so many, and LostWorkers
+    where the others are not there.
+    """
+    if options.workers == 1:
+        return ALONE
+    started = int(os.environ.get("HOROVOD_SIZE", 1))
+    if started != options.workers:
+        raise DeviceError(
+            "device {!r} has workers: {}, and this process was started as one of {}: the stage starts them all "
+            "(`stages/tf stages/train.py --device {}`), or let horovodrun start as many.".format(
+                name, options.workers, started, name)  # fmt: skip
+        )
+    return HorovodWorkers()

@@ -1,0 +1,121 @@
+"""Workers are started, hear of signals, and end as one program that says which of them failed; no TensorFlow here."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from covpool import launch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def program(tmp_path):
+    """program(code of a worker, which has `rank`) -> a started program of three of them."""
+
+    def start(code, grace=60):
+        (tmp_path / "program.py").write_text(textwrap.dedent("""
+            import os, signal, sys, time
+            from covpool import launch
+            launch.GRACE = {}
+            if launch.LAUNCHER not in os.environ:
+                try:
+                    sys.exit(launch.run_workers("run", [dict(os.environ, RANK=str(rank)) for rank in range(3)]))
+                except launch.LaunchError as error:
+                    sys.exit("run: {{}}".format(error))
+            launch.hand_on("run", type("Options", (), {{"workers": 3}}))
+            rank = int(os.environ["RANK"])
+        """.format(grace)) + textwrap.dedent(code))
+        return subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=str(ROOT)))  # fmt: skip
+
+    return start
+
+
+def ended(process):
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_each_worker_runs_once_and_only_the_first_is_seen(program, tmp_path):
+    done = ended(program("print('I am', rank, flush=True); print('err', rank, file=sys.stderr)"))
+    assert done == (0, "I am 0\n", "err 0\n")
+    assert sorted(path.name for path in (tmp_path / ".covpool/workers").iterdir()) == ["run-1.log", "run-2.log"]
+    assert (tmp_path / ".covpool/workers/run-2.log").read_text().split("\n") == ["I am 2", "err 2", ""]
+
+
+@pytest.mark.parametrize("code, wanted", [
+    # The others give up because worker 2 is gone: it is the one to be named.
+    ("sys.exit('run: no data' if rank == 2 else launch.LOST)", (1, "run: worker 2 of 3 failed: run: no data\n")),
+    ("sys.exit(7 if rank == 2 else launch.LOST)", (1, "run: worker 2 of 3 failed: exit code 7\n")),
+    ("os.kill(os.getpid(), 9) if rank == 1 else sys.exit(launch.LOST)",
+     (1, "run: worker 1 of 3 was ended by SIGKILL; run again to go on from the last state.\n")),
+    # What all have in common is told once.
+    ("sys.exit('run: not finite')", (1, "run: not finite\n")),
+    ("sys.exit(launch.LOST)", (launch.LOST, "")),
+])  # fmt: skip
+def test_the_worker_that_failed_is_told_once(program, code, wanted):
+    status, out, err = ended(program(code))
+    assert (status, err) == wanted and out == ""
+
+
+def test_workers_that_hang_after_another_has_failed_are_killed(program):
+    status, out, err = ended(program("sys.exit('boom') if rank == 0 else time.sleep(600)", grace=0.5))
+    assert (status, out, err) == (1, "", "boom\n")
+    status, out, err = ended(program("sys.exit(launch.LOST) if rank == 0 else time.sleep(600)", grace=0.5))
+    assert err.startswith("run: worker 1 of 3 did not answer and was killed")
+
+
+NOTING = """
+    got = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: got.append(number))
+    open("ready-{}".format(rank), "w").close()
+    while not got:
+        time.sleep(0.01)
+    print(rank, "stops", flush=True)
+    sys.exit(128 + got[0])
+"""
+
+
+def ready(folder, patience=60):
+    end = time.monotonic() + patience
+    while len(list(folder.glob("ready-*"))) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_every_worker_and_shows_in_the_exit_code(program, tmp_path, number):
+    process = program(NOTING)
+    ready(tmp_path)
+    process.send_signal(number)
+    assert ended(process) == (128 + number, "0 stops\n", "")
+    assert (tmp_path / ".covpool/workers/run-2.log").read_text() == "2 stops\n"
+
+
+def test_no_worker_outlives_a_launcher_that_is_killed(program, tmp_path):
+    process = program(NOTING)
+    ready(tmp_path)
+    process.kill()
+    assert ended(process) == (-signal.SIGKILL, "0 stops\n", "")
+
+
+def test_one_worker_needs_no_launcher_and_several_need_horovod(monkeypatch):
+    launch.hand_on("cpu", SimpleNamespace(kind="cpu", workers=1))
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(launch.LaunchError) as told:
+        launch.hand_on("cpu", SimpleNamespace(kind="cpu", workers=2))
+    assert str(told.value) == (
+        "device 'cpu' has workers: 2, which takes Horovod, and {} does not have it: `make setup-workers` builds it "
+        "into the TensorFlow environment, see docs/workers.md.".format(sys.executable)
+    )
+    monkeypatch.setenv("HOROVOD_RANK", "1")  # started by horovodrun
+    launch.hand_on("cpu", SimpleNamespace(kind="cpu", workers=2))
