@@ -190,6 +190,10 @@ def _other_parameters(run, reference):
     ]
 
 
+def _every(steps):
+    return "every step" if steps == 1 else f"one step in {steps}"
+
+
 def _start_text(pretrained):
     return f"the weights {pretrained[:12]}" if pretrained else "new weights"
 
@@ -202,6 +206,9 @@ def remarks(run, reference):
         here, there = (_plain(item.value(path)) for item in (run, reference))
         if here != there:
             found.append(f"{what} {here} here, {there} {at}")
+    here, there = (item.value("progress.steps_per_loss") or 1 for item in (run, reference))
+    if here != there:
+        found.append(f"its losses are those of {_every(here)}, at {reference.title} those of {_every(there)}")
     if run.kind == reference.kind:
         # Of one kind, what a device was set to is what tells the runs apart.
         ours, theirs = (flatten(item.value("device")) for item in (run, reference))

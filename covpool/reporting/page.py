@@ -85,7 +85,7 @@ def render(root, runs, comparison):
         face_totals=_face_totals(dataset),
         faces=_faces(root, dataset),
         worst=pictures.worst_sheet(root),
-        environment=_table(usable, [(name, [_environment(run, path) for run in usable]) for name, path in ENVIRONMENT]),
+        environment=_environment_table(usable),
         parameters=_parameters(usable),
     )
 
@@ -167,6 +167,14 @@ def _health_charts(runs):
                       width=charts.SMALL, description="Condition number over the epochs")),
     )  # fmt: skip
     return [(title, caption, svg) for title, caption, svg in drawn if svg]
+
+
+def _environment_table(runs):
+    """What each run ran on, with all that its kind of device records beside what every kind has."""
+    known = {path for _, path in ENVIRONMENT}
+    settings = [key for run in runs for key in flatten(run.value("device"), "device.") if key not in known]
+    rows = [*ENVIRONMENT, *((path.replace("device.", "Device: ", 1), path) for path in dict.fromkeys(settings))]
+    return _table(runs, [(name, [_environment(run, path) for run in runs]) for name, path in rows])
 
 
 def _environment(run, path):

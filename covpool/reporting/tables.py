@@ -150,7 +150,7 @@ FIGURE_ROWS = (
     ("Mean class accuracy", "mean_class_accuracy", share, False),
     ("Macro F1", "macro_f1", share, False),
     ("Best accuracy on val while training", "best_val_accuracy", share, False),
-    ("Peak memory", "peak_bytes", gibibytes, False),
+    ("Peak memory of the training process", "peak_bytes", gibibytes, False),
     ("Energy", "joules", energy, False),
 )
 
@@ -164,7 +164,7 @@ REFERENCE_ROWS = (
     ("Cross entropy difference", "cross_entropy_difference", difference),
     ("Seconds per step, ratio", "step_ratio", times_reference),
     ("Images per second, ratio", "images_per_second_ratio", times_reference),
-    ("Peak memory, ratio", "peak_memory_ratio", times_reference),
+    ("Peak memory of the process, ratio", "peak_memory_ratio", times_reference),
     ("Energy, ratio", "energy_ratio", times_reference),
 )
 

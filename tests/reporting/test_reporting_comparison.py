@@ -186,6 +186,14 @@ def test_what_changes_no_figure_but_the_time_is_remarked_upon(project):
     ]  # fmt: skip
 
 
+def test_losses_of_a_device_loop_are_told_from_those_of_every_step(project):
+    project.add_run("gpu")
+    project.add_run("npu", change=lambda record: record["progress"].update(steps_per_loss=5))
+    entry = compared(project, ["gpu", "npu"])["npu"]
+    assert entry["comparable"] is True
+    assert entry["remarks"] == ["its losses are those of one step in 5, at GPU those of every step"]
+
+
 def test_a_score_says_of_which_pictures_and_weights_it_is(project):
     project.add_run("gpu")
     project.add_run("npu")

@@ -149,6 +149,12 @@ def test_a_run_of_one_epoch_without_evaluation_has_a_page(project):
     assert "No run was evaluated." in text and "not evaluated: evaluation/cpu/scores.json does not exist" in text
 
 
+def test_what_a_device_was_set_to_is_shown(three):
+    three.add_run("npu", change=lambda record: record["device"].update(options={"precision_mode": "force_fp32"}))
+    text = " ".join(" ".join(Page(page(three, ["npu", "gpu"])).text).split())
+    assert "Device: options.precision_mode force_fp32 \N{EN DASH}" in text
+
+
 def test_examples_are_the_most_confident(three):
     run = read_run(three.root, "npu")
     faces = pictures.Faces(three.root, "val")
