@@ -7,10 +7,12 @@ has, run `b` one that only the second has: on the other clone each refuses. A th
 import json
 
 import pytest
+import yaml
 from pipeline_project import ROOT, change, commit, dvc, git, link_environments, make_project, rows, run
 
+CPU = yaml.safe_load((ROOT / "params.yaml").read_text())["device_options"]["cpu"]
 RUNS = {
-    name: {"kind": "cpu", "build": "default", "python": "machine/python-of-{}".format(name), "threads": threads}
+    name: {**CPU, "python": "machine/python-of-{}".format(name), "threads": threads}
     for name, threads in (("a", 1), ("b", 2))
 }
 
