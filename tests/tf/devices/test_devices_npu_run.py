@@ -12,9 +12,11 @@ from covpool.training.graph import TrainingGraph
 from covpool.training.trainer import NotFinite
 
 LOOP = {
-    "devices": ["npu"], "network.pooling": "covariance", "train.epochs": 2, "train.epoch_size": 4,
+    "devices": ["npu"], "network.pooling": "covariance", "network.vectorise": "upper", "train.epochs": 2,
+    "train.epoch_size": 4,
     "device_options.npu.iterations_per_loop": 2, "device_options.npu.loss_scaling": "dynamic",
 }  # fmt: skip
+AVERAGE = {"network.pooling": "average", "network.vectorise": "full"}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_a_run_is_refused_where_there_is_no_npu(tmp_path):
 
 
 def test_what_is_not_finite_in_a_loop_is_one_of_its_steps(tmp_path, npu_bridge, monkeypatch):
-    project = Project(tmp_path / "project", dict(LOOP, **{"network.pooling": "average"}), device="npu")
+    project = Project(tmp_path / "project", dict(LOOP, **AVERAGE), device="npu")
     trainer, original = project.trainer(), TrainingGraph.run_step
 
     def step(graph, session, rate, stop):
@@ -89,7 +91,7 @@ def test_what_is_not_finite_in_a_loop_is_one_of_its_steps(tmp_path, npu_bridge, 
 
 
 def test_overflows_that_no_scale_ends_stop_the_run(tmp_path, npu_bridge, monkeypatch):
-    changes = {"network.pooling": "average", "train.epoch_size": 80}
+    changes = dict(AVERAGE, **{"train.epoch_size": 80})
     project = Project(tmp_path / "project", dict(LOOP, **changes), device="npu")
     trainer, original, runs = project.trainer(), TrainingGraph.run_step, []
 
