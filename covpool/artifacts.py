@@ -28,7 +28,8 @@ SPLITS = ("train", "val", "test")
 
 MANIFEST_COLUMNS = ("path", "split", "class", "sha256", "source", "subject")
 VALIDATED_COLUMNS = MANIFEST_COLUMNS + (
-    "width", "height", "mode", "format", "brightness", "status", "reason", "notes",
+    "width", "height", "mode", "format", "brightness", "status", "reason", "notes", "duplicate_of", "duplicate_kind",
+    "distance",
 )  # fmt: skip
 LANDMARK_COLUMNS = tuple(
     "{}_{}".format(point, axis)

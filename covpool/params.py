@@ -244,6 +244,8 @@ class Dataset:
 class Validate:
     max_bad_fraction: float = _number(0, 1)
     min_images_per_class: int = _whole(0)
+    duplicates: str = _choice("report", "drop_from_train", "fail")
+    near_distance: int = _whole(0, 24)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from covpool import pictures
+from covpool.validation.duplicates import perceptual_hashes
 
 #: Shorter sides show no face that a network could read.
 MIN_SIDE = 16
@@ -16,13 +19,22 @@ MIN_SIDE = 16
 MAX_BYTES = 16 * pictures.MAX_PIXELS
 
 
-def inspect(folder: Path, row: dict[str, str]) -> dict:
-    """Return what is known of the picture that a row of the manifest names, as columns of the validated manifest.
+@dataclass(frozen=True)
+class Finding:
+    """What is known of a picture: `columns` of the validated manifest, and its perceptual `hashes` if it has any."""
 
-    `status` is ok or bad, and `reason` says why it is bad. Of a picture that is ok there are also `width` and `height`
-    (upright), `mode` and `format` as stored, `brightness` (mean of the grey levels, 0 to 255), and `notes`: what is
-    unusual about it. It is decoded as the stage normalise does it, so that what is ok here can be read there.
+    columns: dict
+    hashes: np.ndarray | None = None
+
+
+def inspect(folder: Path, row: dict[str, str]) -> Finding:
+    """Look at the picture below `folder` that a row of the manifest names.
+
+    Its `status` is ok or bad, and `reason` says why it is bad. Of a picture that is ok there are also `width` and
+    `height` (upright), `mode` and `format` as stored, `brightness` (mean of the grey levels, 0 to 255), and `notes`:
+    what is unusual about it. It is decoded as the stage normalise does it, so that what is ok here can be read there.
     """
+    cv2.setNumThreads(1)  # Every core has a picture of its own.
     path = Path(folder) / row["path"]
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -42,15 +54,13 @@ def inspect(folder: Path, row: dict[str, str]) -> dict:
     notes = list(picture.conversions)
     if path.suffix.casefold() not in pictures.SUFFIXES[picture.format]:
         notes.append(f"named {path.suffix or 'without an ending'}, is {picture.format}")
-    return {
+    grey = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2GRAY)
+    columns = {
         "status": "ok", "reason": "", "width": width, "height": height, "mode": picture.mode,
-        "format": picture.format, "brightness": _brightness(picture.pixels), "notes": "; ".join(notes),
+        "format": picture.format, "brightness": round(float(grey.mean()), 1), "notes": "; ".join(notes),
     }  # fmt: skip
+    return Finding(columns, perceptual_hashes(grey))
 
 
-def _bad(reason: str) -> dict:
-    return {"status": "bad", "reason": reason}
-
-
-def _brightness(pixels) -> float:
-    return round(float(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).mean()), 1)
+def _bad(reason: str) -> Finding:
+    return Finding({"status": "bad", "reason": reason})

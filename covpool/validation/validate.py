@@ -1,85 +1,95 @@
-"""Opens every picture, and says of each whether it can be used, and if not, why.
+"""The validate stage: from a manifest to a validated manifest, counts, and tables for plots.
 
 Nothing is dropped in silence: the validated manifest has all rows of the manifest, the unusable ones with the status
-`bad` and a reason. Limits on how many may be bad and how few a class may have fail the stage with the counts.
+`bad` and a reason, those that a policy leaves out with the status `left out` and a reason. Limits on how many may be
+bad and how few a class may have fail the stage with the counts.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from covpool import artifacts, processes
 from covpool.params import Validate
+from covpool.validation import counts, duplicates
 from covpool.validation.errors import ValidationError
 from covpool.validation.inspection import inspect
 
 
 def validate(
     raw: Path,
-    manifest: Path,
-    counts_file: Path,
-    limits: Validate,
+    target: Path,
+    options: Validate,
     classes: Sequence[str],
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> dict:
-    """Decode all pictures of `raw` and write the validated manifest and the counts.
+    """Look at all pictures of `raw` and write what was found into `target`.
 
-    raw: folder with `manifest.csv`; manifest, counts_file: files to write; progress: called with (done, total);
-    workers: processes, by default one a core.
+    raw: folder with `manifest.csv`; progress: called with (done, total); workers: processes, by default one a core.
 
-    Returns the counts. Raises ValidationError where the limits are broken, after both files are written.
+    Writes `manifest.csv` (artifacts.VALIDATED_COLUMNS), `counts.json` (`counts.count`), and `balance.csv`,
+    `brightness.csv` and `sizes.csv` of the usable pictures. Returns the counts. Raises ValidationError where limits or
+    the policy on duplicates are broken, after everything is written.
     """
     rows = artifacts.read_csv(Path(raw) / "manifest.csv", artifacts.MANIFEST_COLUMNS)
+    hashes = []
     findings = processes.ordered_map(partial(inspect, Path(raw)), rows, workers or processes.usable_cores())
     with contextlib.closing(findings):
-        for done, (row, facts) in enumerate(zip(rows, findings, strict=True), 1):
-            row.update(facts)
+        for done, (row, finding) in enumerate(zip(rows, findings, strict=True), 1):
+            row.update(finding.columns)
+            hashes.append(finding.hashes)
             if progress:
                 progress(done, len(rows))
-    artifacts.write_csv(manifest, artifacts.VALIDATED_COLUMNS, rows)
-    counts = count(rows, classes)
-    artifacts.write_json(counts_file, counts)
-    check_limits(rows, counts, limits)
-    return counts
+    found = duplicates.find_duplicates(rows, hashes, options.near_distance)
+    duplicates.mark(rows, found, options.duplicates)
+    counted = counts.count(rows, classes)
+    artifacts.write_csv(target / "manifest.csv", artifacts.VALIDATED_COLUMNS, rows)
+    artifacts.write_json(target / "counts.json", counted)
+    artifacts.write_csv(target / "balance.csv", counts.BALANCE_COLUMNS, counts.balance_table(counted))
+    artifacts.write_csv(target / "brightness.csv", counts.BRIGHTNESS_COLUMNS, counts.brightness_table(rows))
+    artifacts.write_csv(target / "sizes.csv", counts.SIZES_COLUMNS, counts.sizes_table(rows))
+    check_limits(rows, counted, options)
+    if options.duplicates == "fail":
+        duplicates.refuse_shared(rows, found)
+    return counted
 
 
-def count(rows, classes):
-    """Counts: pictures and bad ones, a split; usable ones a class."""
-    splits = [split for split in artifacts.SPLITS if any(row["split"] == split for row in rows)]
-    usable = Counter((row["split"], row["class"]) for row in rows if row["status"] == "ok")
-    return {
-        split: {
-            "pictures": sum(row["split"] == split for row in rows),
-            "bad": sum(row["split"] == split and row["status"] != "ok" for row in rows),
-            "usable": {name: usable[split, name] for name in classes},
-        }
-        for split in splits
-    }
-
-
-def check_limits(rows, counts, limits):
-    bad = [row for row in rows if row["status"] != "ok"]
+def check_limits(rows: Sequence[dict], counted: dict, limits: Validate) -> None:
+    """Raise ValidationError with the counts where too many pictures are bad or a class has too few."""
+    bad = [row for row in rows if row["status"] == "bad"]
     if len(bad) > limits.max_bad_fraction * len(rows):
-        examples = "\n".join("  {}: {}".format(row["path"], row["reason"]) for row in bad[:10])
+        examples = "\n".join(f"  {row['path']}: {row['reason']}" for row in bad[:10])
         raise ValidationError(
-            "{} of {} pictures can't be used, more than validate.max_bad_fraction ({}) allows:\n{}{}".format(
-                len(bad), len(rows), limits.max_bad_fraction, examples, "\n  ..." if len(bad) > 10 else ""
-            )
+            f"{len(bad)} of {len(rows)} pictures can't be used, more than validate.max_bad_fraction "
+            f"({limits.max_bad_fraction}) allows:\n{examples}" + ("\n  ..." if len(bad) > 10 else "")
         )
     few = [
-        "{}/{} has {}".format(split, name, number)
-        for split, row in counts.items()
+        f"{split}/{name} has {number}"
+        for split, row in counted.items()
         for name, number in row["usable"].items()
         if number < limits.min_images_per_class
     ]
     if few:
         raise ValidationError(
-            "classes with fewer usable pictures than validate.min_images_per_class ({}): {}".format(
-                limits.min_images_per_class, ", ".join(few)
-            )
+            f"classes with fewer usable pictures than validate.min_images_per_class ({limits.min_images_per_class}): "
+            + ", ".join(few)
         )
+
+
+def describe(counted: dict) -> str:
+    """Return in words what was found in the pictures of a split."""
+    found = [f"{counted['pictures']} pictures, {counted['bad']} of them bad"]
+    twice = counted["duplicates"]
+    for number, words in (
+        (counted["left_out"], "left out"),
+        (twice["across"], "also in another split"),
+        (twice["inside"], "twice in the split"),
+        (twice["of_another_class"], "also under another class"),
+    ):
+        if number:
+            found.append(f"{number} {words}")
+    return ", ".join(found)

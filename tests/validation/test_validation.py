@@ -11,7 +11,7 @@ from covpool import artifacts
 from covpool.faces import PictureError
 from covpool.faces.crops import Settings, normalise_picture
 from covpool.params import load_params
-from covpool.validation import ValidationError, validate
+from covpool.validation import ValidationError, describe, validate
 from covpool.validation.inspection import inspect
 
 LIMITS = dataclasses.replace(load_params().validate, max_bad_fraction=0.5, min_images_per_class=1)
@@ -52,7 +52,7 @@ def write_manifest(folder):
 def run(raw, tmp_path, workers=1, **limits):
     out = tmp_path / "validated"
     changed = dataclasses.replace(LIMITS, **limits)
-    return validate(raw, out / "manifest.csv", out / "counts.json", changed, ("a", "b"), workers=workers)
+    return validate(raw, out, changed, ("a", "b"), workers=workers)
 
 
 def validated(tmp_path):
@@ -69,10 +69,8 @@ def test_all_rows_are_kept_and_bad_ones_have_a_reason(raw, tmp_path):
     assert rows["train/a/cut.png"]["status"] == "bad" and "truncated" in rows["train/a/cut.png"]["reason"]
     assert rows["train/b/text.jpg"]["reason"] == "no picture in a known format"
     assert rows["val/a/tiny.png"]["reason"] == "1x1: a side below 16 pixels"
-    assert counts == {
-        "train": {"pictures": 5, "bad": 2, "usable": {"a": 2, "b": 1}},
-        "val": {"pictures": 2, "bad": 1, "usable": {"a": 0, "b": 1}},
-    }
+    told = {split: (row["pictures"], row["bad"], row["usable"]) for split, row in counts.items()}
+    assert told == {"train": (5, 2, {"a": 2, "b": 1}), "val": (2, 1, {"a": 0, "b": 1})}
     assert artifacts.read_json(tmp_path / "validated" / "counts.json") == counts
 
 
@@ -84,6 +82,97 @@ def test_bytes_do_not_depend_on_the_workers(raw, tmp_path):
     assert written[0] == written[1]
 
 
+def add_copies(raw):
+    """A picture of train in val again; another of train smaller, in train, under the other class."""
+    Image.open(raw / "train/a/1.png").save(raw / "val/b/copy.bmp")
+    with Image.open(raw / "train/a/2.png") as image:
+        image.resize((80, 60)).save(raw / "train/b/larger.png")
+    write_manifest(raw)
+
+
+def test_duplicates_are_marked_counted_and_kept(raw, tmp_path):
+    add_copies(raw)
+    counts = run(raw, tmp_path, min_images_per_class=0)
+    rows = validated(tmp_path)
+    assert all(row["status"] == "ok" for path, row in rows.items() if "copy" in path or "larger" in path)
+    told = {path: (row["duplicate_of"], row["duplicate_kind"]) for path, row in rows.items() if row["duplicate_of"]}
+    assert told == {
+        "train/a/1.png": ("val/b/copy.bmp", "near"),
+        "val/b/copy.bmp": ("train/a/1.png", "near"),
+        "train/b/larger.png": ("train/a/2.png", "near"),
+    }
+    assert counts["train"]["duplicates"] == {"inside": 1, "across": 1, "of_another_class": 2}
+    assert counts["val"]["duplicates"] == {"inside": 0, "across": 1, "of_another_class": 1}
+    assert describe(counts["train"]) == (
+        "6 pictures, 2 of them bad, 1 also in another split, 1 twice in the split, 2 also under another class"
+    )
+
+
+def test_what_training_does_without_is_left_out_by_name_and_counted(raw, tmp_path):
+    add_copies(raw)
+    counts = run(raw, tmp_path, min_images_per_class=0, duplicates="drop_from_train")
+    out = {path: row["reason"] for path, row in validated(tmp_path).items() if row["status"] == "left out"}
+    assert out == {
+        "train/a/1.png": "duplicate of a picture of val", "train/b/larger.png": "duplicate of a picture of train",
+    }  # fmt: skip
+    assert counts["train"]["left_out"] == 2 and counts["train"]["usable"] == {"a": 1, "b": 1}
+    with pytest.raises(ValidationError, match="min_images_per_class"):
+        run(raw, tmp_path, min_images_per_class=2, duplicates="drop_from_train")
+
+
+def test_pictures_shared_by_splits_fail_the_stage_if_asked(raw, tmp_path):
+    add_copies(raw)
+    with pytest.raises(ValidationError, match=r"2 pictures show(.|\n)*train/a/1.png = val/b/copy.bmp \(near, distance"):
+        run(raw, tmp_path, min_images_per_class=0, duplicates="fail")
+    assert validated(tmp_path)["train/a/1.png"]["duplicate_of"] == "val/b/copy.bmp"
+    (raw / "val/b/copy.bmp").unlink()
+    write_manifest(raw)
+    run(raw, tmp_path, min_images_per_class=0, duplicates="fail")
+
+
+def test_counts_and_tables_describe_the_usable_pictures(tmp_path):
+    raw = tmp_path / "raw"
+    for number, (split, name, size, level) in enumerate((
+        ("train", "a", (40, 30), 0), ("train", "a", (64, 90), 100), ("train", "b", (20, 200), 255),
+        ("val", "b", (64, 64), 130),
+    )):  # fmt: skip
+        path = raw / split / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, level).save(path)
+    write_manifest(raw)
+    counts = run(raw, tmp_path, min_images_per_class=0)
+    assert counts["train"] == {
+        "pictures": 3, "bad": 0, "left_out": 0, "usable": {"a": 2, "b": 1}, "imbalance": 2.0,
+        "shorter_side": {"least": 20, "median": 30.0, "largest": 64},
+        "brightness": {"least": 0.0, "median": 100.0, "largest": 255.0},
+        "notes": {}, "duplicates": {"inside": 0, "across": 0, "of_another_class": 0},
+    }  # fmt: skip
+    assert counts["val"]["imbalance"] is None
+    folder = tmp_path / "validated"
+    tables = {name: artifacts.read_csv(folder / f"{name}.csv") for name in ("balance", "brightness", "sizes")}
+    assert [tuple(row.values()) for row in tables["balance"]] == [
+        ("train", "a", "2"), ("train", "b", "1"), ("val", "a", "0"), ("val", "b", "1"),
+    ]  # fmt: skip
+    assert [tuple(row.values()) for row in tables["sizes"]] == [
+        ("train", "16", "2"), ("train", "32", "0"), ("train", "64", "1"),
+        ("val", "16", "0"), ("val", "32", "0"), ("val", "64", "1"),
+    ]  # fmt: skip
+    bright = {(row["split"], row["brightness"]): row["pictures"] for row in tables["brightness"]}
+    assert len(bright) == 32 and {key for key, many in bright.items() if many == "1"} == {
+        ("train", "0"), ("train", "96"), ("train", "240"), ("val", "128"),
+    }  # fmt: skip
+
+
+def test_a_data_set_without_a_usable_picture_is_counted(tmp_path):
+    (tmp_path / "raw/train/a").mkdir(parents=True)
+    (tmp_path / "raw/train/a/x.png").write_bytes(b"")
+    write_manifest(tmp_path / "raw")
+    with pytest.raises(ValidationError, match="1 of 1 pictures can't be used"):
+        run(tmp_path / "raw", tmp_path)
+    counts = artifacts.read_json(tmp_path / "validated" / "counts.json")["train"]
+    assert counts["brightness"] is None and counts["usable"] == {"a": 0, "b": 0}
+
+
 def test_limits_fail_with_the_counts_and_keep_the_lists(raw, tmp_path):
     with pytest.raises(ValidationError, match=r"3 of 7 pictures.*max_bad_fraction \(0.1\)(.|\n)*cut.png"):
         run(raw, tmp_path, max_bad_fraction=0.1)
@@ -93,7 +182,7 @@ def test_limits_fail_with_the_counts_and_keep_the_lists(raw, tmp_path):
 
 
 def facts_of(folder, name):
-    return inspect(folder, row_of(folder, name))
+    return inspect(folder, row_of(folder, name)).columns
 
 
 def test_a_bomb_is_judged_by_its_header(tmp_path):
@@ -136,9 +225,9 @@ def test_a_file_that_is_not_the_manifests_is_bad(tmp_path):
     good(tmp_path / "x.png")
     row = row_of(tmp_path, "x.png")
     good(tmp_path / "x.png", seed=1)
-    assert "another SHA-256" in inspect(tmp_path, row)["reason"]
+    assert "another SHA-256" in inspect(tmp_path, row).columns["reason"]
     (tmp_path / "x.png").unlink()
-    assert inspect(tmp_path, row)["reason"] == "the file can't be read: No such file or directory"
+    assert inspect(tmp_path, row).columns["reason"] == "the file can't be read: No such file or directory"
 
 
 def test_postscript_starts_no_program(tmp_path, monkeypatch):
@@ -172,7 +261,7 @@ UNUSABLE = {"float.tif", "wide.tif", "icon.png", "animated.gif", "tiny.png", "em
 def test_what_is_ok_here_can_be_read_by_normalise(tmp_path, name):
     ODD[name](tmp_path / name)
     row = row_of(tmp_path, name)
-    facts = inspect(tmp_path, row)
+    facts = inspect(tmp_path, row).columns
     assert facts["status"] == ("bad" if name in UNUSABLE else "ok"), facts
     assert bool(facts["reason"]) == (name in UNUSABLE)
     settings = Settings(tmp_path, detector="none", size=48)
