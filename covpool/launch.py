@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,10 @@ import threading
 import time
 from pathlib import Path
 
+from covpool import cluster
+
+#: The option of a stage that only shows what it would start.
+DRY_RUN = "--dry-run"
 #: Exit code of a worker that gave up because another one is gone: not the one to blame.
 LOST = 75
 #: Exit codes of workers that were asked to stop: after their step, and worker 0 after it has saved.
@@ -34,19 +39,50 @@ class LaunchError(RuntimeError):
     """The workers can't be started, or one of them failed; the message says which and why."""
 
 
-def hand_on(name, options):
-    """Let workers do what this process was started for, and end as they end; returns where this process is to do it."""
-    if options.workers == 1:
-        return
-    # Started here; or by hand or by horovodrun, on several hosts perhaps.
-    if LAUNCHER in os.environ or "HOROVOD_RANK" in os.environ:
-        if LAUNCHER in os.environ:
-            _end_with(int(os.environ[LAUNCHER]))
+def hand_on(name, options, dry_run=False):
+    """Let workers do what this process was started for, and end as they end; returns where this process is to do it.
+
+    dry_run: print what would be started, after the same checks, and end.
+    """
+    if LAUNCHER in os.environ:
+        _end_with(int(os.environ[LAUNCHER]))
+    # Else by hand or by horovodrun, on several hosts perhaps.
+    elif options.workers > 1 and not _is_worker(options.kind):
+        with _environments(name, options) as environments:
+            if dry_run:
+                _show(environments)
+            sys.exit(0 if dry_run else run_workers(name, environments))
+    elif dry_run:
+        _show({0: {}})
+        sys.exit(0)
+    if options.workers > 1:
         _share_processors(int(os.environ.get("HOROVOD_LOCAL_SIZE", 1)))
-        return
-    with _horovod_environments(name, options) as environments:
-        status = run_workers(name, environments)
-    sys.exit(status)
+
+
+def _is_worker(kind):
+    return cluster.is_worker(os.environ) if kind == "npu" else "HOROVOD_RANK" in os.environ
+
+
+def _environments(name, options):
+    """A context with what each worker's environment has beside this process's own: {rank: {name: value}}."""
+    return _hccl_environments(name, options) if options.kind == "npu" else _horovod_environments(name, options)
+
+
+@contextlib.contextmanager
+def _hccl_environments(name, options):
+    try:
+        members = cluster.members(options.workers, options.visible_device, os.environ)
+        yield {each.rank: cluster.variables(each, options.workers, os.environ) for each in members}
+    except cluster.ClusterError as error:
+        raise LaunchError("device {!r} has workers: {}: {}; see docs/workers.md.".format(
+            name, options.workers, error)) from None  # fmt: skip
+
+
+def _show(environments):
+    for rank, environment in environments.items():
+        changes = ["{}={}".format(key, shlex.quote(value)) for key, value in sorted(environment.items())]
+        command = [sys.executable] + [each for each in sys.argv if each != DRY_RUN]
+        print("worker {}: {}".format(rank, " ".join(changes + [shlex.quote(each) for each in command])))
 
 
 def _end_with(launcher):
@@ -63,7 +99,7 @@ def _share_processors(workers):
 
 @contextlib.contextmanager
 def _horovod_environments(name, options):
-    """The environment of each worker, for as long as Horovod's rendezvous is there."""
+    """As `_environments`, for as long as Horovod's rendezvous is there."""
     if importlib.util.find_spec("horovod") is None:
         raise LaunchError(
             "device {!r} has workers: {}, which takes Horovod, and {} does not have it: `make setup-workers` builds it "
@@ -80,40 +116,42 @@ def _horovod_environments(name, options):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     shared = gloo_run.create_run_env_vars("127.0.0.1", ["lo"], server.server_address[1])
     try:
-        yield [
-            {**os.environ, **{key: str(value) for key, value in shared.items()}, **gloo_run.create_slot_env_vars(slot)}
-            for slot in slots
-        ]
+        shared = {key: str(value) for key, value in shared.items()}
+        yield {slot.rank: {**shared, **gloo_run.create_slot_env_vars(slot)} for slot in slots}
     finally:
         server.shutdown()
         server.server_close()
 
 
 def run_workers(name, environments):
-    """This program once in each of the environments, to the end of them all; the exit status for this process.
+    """This program once for each of {rank: variables}, to the end of them all; the exit status for this process.
 
     Raises LaunchError that names the worker that failed, unless it is worker 0, which has told its reason itself.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
-    logs = [LOGS / "{}-{}.log".format(name, rank) for rank in range(len(environments))]
+    logs = {rank: LOGS / "{}-{}.log".format(name, rank) for rank in environments}
     with _Signals() as signals:
-        workers = [
-            _start(environment, None if rank == 0 else log)
-            for rank, (environment, log) in enumerate(zip(environments, logs))
-        ]
+        workers = {
+            rank: _start(environment, None if rank == 0 else logs[rank]) for rank, environment in environments.items()
+        }
         killed = _wait(workers, signals)
-    codes = [worker.returncode for worker in workers]
-    if signals.last and all(code in (0, LOST, -signals.last, 128 + signals.last) for code in codes):
-        return 128 + signals.last if any(codes) else 0
+    codes = {rank: worker.returncode for rank, worker in workers.items()}
+    if signals.last and all(code in (0, LOST, -signals.last, 128 + signals.last) for code in codes.values()):
+        return 128 + signals.last if any(codes.values()) else 0
     return _judged(codes, killed, logs)
 
 
 def _judged(codes, killed, logs):
-    """What `run_workers` makes of the workers' exit codes: the first that failed for a reason of its own counts."""
-    blamed = [rank for rank, code in enumerate(codes) if code not in (0, LOST) and rank not in killed]
+    """What `run_workers` makes of the workers' exit codes {rank: code}.
+
+    Of those that failed for a reason of their own one that was killed counts first, then the lowest rank.
+    """
+    if not any(codes.values()):
+        return 0
+    blamed = [rank for rank, code in codes.items() if code not in (0, LOST) and rank not in killed]
     if not blamed and killed:
         raise _error(killed[0], codes, "did not answer and was killed; run again to go on from the last state.")
-    rank = blamed[0] if blamed else 0
+    rank = min(blamed, key=lambda rank: (codes[rank] > 0, rank)) if blamed else min(codes)
     code = codes[rank]
     if code < 0:
         reason = "was ended by {}; run again to go on from the last state.".format(signal.Signals(-code).name)
@@ -130,7 +168,7 @@ def _error(rank, codes, reason):
 
 def _start(environment, log):
     """This program once more, in a session of its own: a Ctrl-C reaches it from here only, and once."""
-    environment = dict(environment, **{LAUNCHER: str(os.getpid())})
+    environment = dict(os.environ, **environment, **{LAUNCHER: str(os.getpid())})
     command = [sys.executable] + sys.argv
     if log is None:
         return subprocess.Popen(command, env=environment, start_new_session=True)
@@ -141,12 +179,12 @@ def _start(environment, log):
 def _wait(workers, signals):
     """Until all have ended; the ranks of those that had to be killed, because they hung after another had failed."""
     deadline = None
-    while any(worker.poll() is None for worker in workers):
-        signals.hand_on(workers)
-        if deadline is None and any(worker.returncode not in (None, 0, *STOPPED) for worker in workers):
+    while any(worker.poll() is None for worker in workers.values()):
+        signals.hand_on(workers.values())
+        if deadline is None and any(worker.returncode not in (None, 0, *STOPPED) for worker in workers.values()):
             deadline = time.monotonic() + GRACE
         if deadline is not None and time.monotonic() > deadline:
-            hanging = [rank for rank, worker in enumerate(workers) if worker.poll() is None]
+            hanging = [rank for rank, worker in workers.items() if worker.poll() is None]
             for rank in hanging:
                 workers[rank].kill()
                 workers[rank].wait()

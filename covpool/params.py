@@ -387,7 +387,7 @@ class NpuOptions:
     kind: str = _choice("npu")
     build: str = _choice("default", "intel", "stock", "tf2")
     python: str = _text()
-    workers: int = _whole(1, 1)
+    workers: int = _whole(1, 1024)
     visible_device: int = _whole(0, 1024)
     precision_mode: str = _choice("", *npu_parameters.PRECISION_MODES)
     loss_scaling: str = _choice("off", "dynamic", "fixed")

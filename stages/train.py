@@ -14,14 +14,16 @@ from covpool import artifacts, interpreter, launch, params
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", required=True, help="a name from device_options in params.yaml")
-    name = parser.parse_args().device
+    parser.add_argument(launch.DRY_RUN, action="store_true", help="print what workers would be started, and end")
+    arguments = parser.parse_args()
+    name = arguments.device
     # TensorFlow takes seconds to load: wrong parameters are told before.
     settings = params.load_params()
     if name not in settings.device_options:
         known = ", ".join(settings.device_options)
         raise params.ParamsError("--device {!r}: device_options has {}".format(name, known))
     interpreter.hand_on(name, settings.device_options[name])
-    launch.hand_on(name, settings.device_options[name])
+    launch.hand_on(name, settings.device_options[name], arguments.dry_run)
     from covpool import devices
     from covpool.networks.checkpoints import CheckpointError
     from covpool.training.state import StateError

@@ -27,7 +27,7 @@ def program(tmp_path):
             launch.GRACE = {}
             if launch.LAUNCHER not in os.environ:
                 try:
-                    sys.exit(launch.run_workers("run", [dict(os.environ, RANK=str(rank)) for rank in range(3)]))
+                    sys.exit(launch.run_workers("run", {{rank: {{"RANK": str(rank)}} for rank in range(3)}}))
                 except launch.LaunchError as error:
                     sys.exit("run: {{}}".format(error))
             launch.hand_on("run", type("Options", (), {{"workers": 3}}))
@@ -119,3 +119,23 @@ def test_one_worker_needs_no_launcher_and_several_need_horovod(monkeypatch):
     )
     monkeypatch.setenv("HOROVOD_RANK", "1")  # started by horovodrun
     launch.hand_on("cpu", SimpleNamespace(kind="cpu", workers=2))
+
+
+def test_a_dry_run_shows_what_would_be_started_after_the_same_checks(monkeypatch, capsys):
+    """Eight NPUs connected by a chief."""
+    options = SimpleNamespace(kind="npu", workers=8, visible_device=0)
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "--device", "npu", "--dry-run"])
+    with pytest.raises(launch.LaunchError, match="device 'npu' has workers: 8: several NPUs are connected by a rank"):
+        launch.hand_on("npu", options, dry_run=True)
+    chief = {"CM_CHIEF_IP": "10.0.0.1", "CM_CHIEF_PORT": "29688", "CM_CHIEF_DEVICE": "0", "CM_WORKER_SIZE": "8",
+             "CM_WORKER_IP": "10.0.0.1"}  # fmt: skip
+    for name, value in chief.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended_with:
+        launch.hand_on("npu", options, dry_run=True)
+    assert ended_with.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "worker {0}: ASCEND_DEVICE_ID={0} COVPOOL_RANK={0} JOB_ID=covpool {1} stages/train.py --device npu".format(
+            rank, sys.executable) for rank in range(8)
+    ]  # fmt: skip

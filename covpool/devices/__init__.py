@@ -11,9 +11,10 @@ from covpool.devices.cpu import open_cpu
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError, LostWorkers
 from covpool.devices.gpu import open_gpu
+from covpool.devices.hccl import HcclWorkers
 from covpool.devices.host import describe_host, describe_tensorflow, peak_memory
 from covpool.devices.npu import open_npu
-from covpool.devices.workers import ALONE, open_workers
+from covpool.devices.workers import ALONE, open_horovod
 
 __all__ = [
     "ALONE", "Device", "DeviceError", "LostWorkers", "describe_host", "describe_tensorflow", "open_cpu", "open_device",
@@ -29,3 +30,14 @@ def open_device(name, options, workers=ALONE):
     if options.kind == "cpu":
         return open_cpu(name, options.threads, workers)
     return {"gpu": open_gpu, "npu": open_npu}[options.kind](name, options, workers=workers)
+
+
+def open_workers(name, options):
+    """The workers of the run `name` with these options: `ALONE`, or this process as one of several.
+
+    Raises DeviceError where several are wanted and this process was not started as one of so many, and LostWorkers
+    where the others are not there.
+    """
+    if options.workers == 1:
+        return ALONE
+    return HcclWorkers(name, options.workers) if options.kind == "npu" else open_horovod(name, options.workers)

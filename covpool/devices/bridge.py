@@ -56,8 +56,16 @@ def dropout(bridge, keep_probability):
     return drop
 
 
-def scale_loss(bridge, optimizer, scaling, scale):
-    """NPULossScaleOptimizer around an optimiser; scaling: `dynamic` or `fixed`; scale: the first, or the only one."""
+def allreduce(bridge, tensor, fusion):
+    """The sum of a tensor over all workers; fusion: see `hccl`."""
+    return bridge.npu_init.hccl_ops.allreduce(tensor, "sum", fusion=fusion)
+
+
+def scale_loss(bridge, optimizer, scaling, scale, several):
+    """NPULossScaleOptimizer around an optimiser; scaling: `dynamic` or `fixed`; scale: the first, or the only one.
+
+    several: workers skip a step together when one of them overflows.
+    """
     npu_init = bridge.npu_init
     if scaling == "dynamic":
         manager = npu_init.ExponentialUpdateLossScaleManager(
@@ -66,7 +74,7 @@ def scale_loss(bridge, optimizer, scaling, scale):
         )  # fmt: skip
     else:
         manager = npu_init.FixedLossScaleManager(loss_scale=scale)
-    return npu_init.NPULossScaleOptimizer(optimizer, manager)
+    return npu_init.NPULossScaleOptimizer(optimizer, manager, is_distributed=several)
 
 
 def keep_dtype(bridge, operations):

@@ -14,7 +14,7 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from covpool import artifacts, npu_parameters
+from covpool import artifacts, cluster, npu_parameters
 from covpool.devices import bridge, cpu, smi
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError
@@ -26,7 +26,7 @@ FUSION_SWITCH = Path(__file__).resolve().parent / "fusion_switch.cfg"
 #: The driver's device files, one a chip.
 DEVICE_FILES = "/dev/davinci[0-9]*"
 #: Options that say where something goes, not how the run computes.
-_PLACES = ("kind", "build", "python", "visible_device", "op_cache", "profiling", "dump")
+_PLACES = ("kind", "build", "python", "workers", "visible_device", "op_cache", "profiling", "dump")
 
 
 class NpuDevice(Device):
@@ -47,7 +47,8 @@ class NpuDevice(Device):
     def scale_loss(self, optimizer):
         if self._options.loss_scaling == "off":
             return optimizer
-        return bridge.scale_loss(self._adapter, optimizer, self._options.loss_scaling, self._options.loss_scale)
+        return bridge.scale_loss(self._adapter, optimizer, self._options.loss_scaling, self._options.loss_scale,
+                                 self.workers.count > 1)  # fmt: skip
 
     def keep_float32(self, operations):
         bridge.keep_dtype(self._adapter, operations)
@@ -59,15 +60,24 @@ class NpuDevice(Device):
 def open_npu(name, options, must_exist=True, workers=ALONE):
     """The NPU that `options`, a `params.NpuOptions`, describe.
 
-    must_exist: False to build a graph and its configuration where there is npu_bridge but no NPU.
+    must_exist: False to build a graph and its configuration where there is npu_bridge but no NPU; workers: that train
+    together, each on the chip that its environment names.
     """
     adapter = bridge.load(name)
     parameters = npu_parameters.session_parameters(options, str(FUSION_SWITCH))
+    if workers.count == 1:
+        number = options.visible_device
+        # Left in the environment, they would make the adapter wait for others: this is an NPU by itself.
+        cluster.leave(os.environ)
+    else:
+        number = workers.device
+        # Gradients are exchanged while the next ones are computed.
+        parameters.setdefault("hcom_parallel", True)
     _refuse_unread(name, parameters, adapter)
     _check_files(name, parameters)
-    found = _find(name, options.visible_device) if must_exist else None
+    found = _find(name, number) if must_exist else None
     if must_exist:
-        _choose(name, options.visible_device)
+        _choose(name, number)
         for folder in filter(None, (options.op_cache, options.profiling, options.dump)):
             # The adapter ends the process where they are not there.
             Path(folder).mkdir(parents=True, exist_ok=True)

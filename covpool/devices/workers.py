@@ -8,7 +8,7 @@ states and outputs and validates.
     gradient = workers.mean(gradient)
 
 `covpool.launch` starts the processes. On CPUs and GPUs they exchange through Horovod (A. Sergeev, M. Del Balso: Fast
-and Easy Distributed Deep Learning in TensorFlow, arXiv 1802.05799).
+and Easy Distributed Deep Learning in TensorFlow, arXiv 1802.05799), on NPUs through HCCL (`hccl`).
 """
 
 import contextlib
@@ -35,6 +35,10 @@ class Alone:
     def mean(self, tensor):
         """The mean of the workers' tensors of this name; all get the same bytes."""
         return tensor
+
+    def mean_gradient(self, gradient):
+        """The mean of a gradient that nothing but the optimiser waits for."""
+        return self.mean(gradient)
 
     def sum(self, tensor):
         return tensor
@@ -101,19 +105,13 @@ def _told(what):
         raise LostWorkers("{}; run again to go on from the last state.".format(what)) from error
 
 
-def open_workers(name, options):
-    """The workers of the run `name` with these options: `ALONE`, or this process as one of several.
-
-    Raises DeviceError where several are wanted and this process was not started as one of so many, and LostWorkers
-    where the others are not there.
-    """
-    if options.workers == 1:
-        return ALONE
+def open_horovod(name, count):
+    """This process as one of `count` workers; DeviceError where Horovod's environment says otherwise."""
     started = int(os.environ.get("HOROVOD_SIZE", 1))
-    if started != options.workers:
+    if started != count:
         raise DeviceError(
             "device {!r} has workers: {}, and this process was started as one of {}: the stage starts them all "
             "(`stages/tf stages/train.py --device {}`), or let horovodrun start as many.".format(
-                name, options.workers, started, name)  # fmt: skip
+                name, count, started, name)  # fmt: skip
         )
     return HorovodWorkers()

@@ -137,7 +137,7 @@ class TrainingGraph:
         tree = tf.AggregationMethod.EXPERIMENTAL_TREE
         gradients = scaled.compute_gradients(loss, self.variables, aggregation_method=tree)
         # Averaged before all that is not linear in them, such as the projection onto the tangent space.
-        gradients = [(self.workers.mean(gradient), each) for gradient, each in gradients]
+        gradients = [(self.workers.mean_gradient(gradient), each) for gradient, each in gradients]
         update = spd.apply_on_stiefel(
             scaled, gradients, self.bimap_weights, self.global_step, retraction=self._retraction, slot_owner=optimizer
         )
@@ -251,7 +251,7 @@ class TrainingGraph:
             feed[self._stop] = float(stop)
         with _decompositions():
             _, (*values, norms, stop) = session.run([self._run, self.step_values], feed)
-        return Step(*[float(value) for value in values], norms, stop > 0)
+        return Step(*[float(value) for value in values], norms, bool(stop > 0))
 
     def score(self, session, images):
         """Logits [n, classes] of pictures [n, size, size, 3] uint8, by the averaged weights.

@@ -13,7 +13,10 @@ from covpool import artifacts, devices
 from covpool.params import as_plain
 
 #: What a run's result depends on of this package: what the stage `train` names in dvc.yaml.
-CODE = ("artifacts.py", "interpreter.py", "launch.py", "npu_parameters.py", "devices", "networks", "spd", "training")
+CODE = (
+    "artifacts.py", "cluster.py", "interpreter.py", "launch.py", "npu_parameters.py", "devices", "networks", "spd",
+    "training",
+)  # fmt: skip
 
 
 def facts(params, device, root):

@@ -12,20 +12,20 @@ CHANGED_STAGE = ROOT / "tests" / "workers" / "changed_stage.py"
 
 
 class TeamProject(Project):
-    def __init__(self, folder, workers, changes=None):
-        super().__init__(folder, dict({"device_options.cpu.workers": workers}, **(changes or {})))
+    def __init__(self, folder, workers, changes=None, device="cpu"):
+        super().__init__(folder, dict({"device_options.cpu.workers": workers}, **(changes or {})), device)
 
     def start(self, change=None, launcher=()):
         """The stage; change: of what it does, by the name of a function in changed_stage.py."""
         script = ROOT / "stages" / "train.py" if change is None else CHANGED_STAGE
         return subprocess.Popen(
-            ("nice", *launcher, str(ROOT / "stages" / "tf"), str(script), "--device", "cpu"),
+            ("nice", *launcher, str(ROOT / "stages" / "tf"), str(script), "--device", self.device),
             cwd=str(self.folder), env=self._environment(change), text=True, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def _environment(self, change):
-        alone = self.params.device_options["cpu"].workers == 1
+        alone = self.params.device_options[self.device].workers == 1
         return dict(self.environment, CHANGE=change or "", CHANGE_ALONE="yes" if alone else "")
 
     def run(self, change=None, launcher=()):
@@ -37,7 +37,7 @@ class TeamProject(Project):
             return dict(found)
 
     def log(self, rank):
-        return (self.folder / ".covpool/workers" / "cpu-{}.log".format(rank)).read_text()
+        return (self.folder / ".covpool/workers" / "{}-{}.log".format(self.device, rank)).read_text()
 
 
 def ended(process, patience=240):
@@ -45,8 +45,8 @@ def ended(process, patience=240):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def workers_of(process):
-    """The process ids of a stage's workers, by rank."""
+def workers_of(process, variable="HOROVOD_RANK"):
+    """The process ids of a stage's workers, by rank, which the variable tells."""
     found = {}
     for name in os.listdir("/proc"):
         try:
@@ -55,7 +55,7 @@ def workers_of(process):
             if parent == process.pid:
                 with open("/proc/{}/environ".format(name)) as stream:
                     environment = dict(each.split("=", 1) for each in stream.read().split("\0") if "=" in each)
-                found[int(environment["HOROVOD_RANK"])] = int(name)
+                found[int(environment[variable])] = int(name)
         except (OSError, KeyError, ValueError):
             pass
     return [found[rank] for rank in sorted(found)]
@@ -73,4 +73,4 @@ def finished_steps(project):
     return [int(path.name[5:]) for state in project.states() for path in state.glob("step-????????")]
 
 
-__all__ = ["TeamProject", "ended", "finished_steps", "training_project", "wait_until", "workers_of"]
+__all__ = ["ROOT", "TeamProject", "ended", "finished_steps", "training_project", "wait_until", "workers_of"]

@@ -97,6 +97,24 @@ def _check_together(parameters):
     _require(parameters.get("use_off_line"), "use_off_line is off: nothing would run on the device")
 
 
+def connected(environment):
+    """How many workers HCCL connects, as the adapter's plug-in decides it; where it connects none, it says so only
+    in its log, and each would train by itself.
+    """
+    table, chief = environment.get("RANK_TABLE_FILE"), environment.get("CM_CHIEF_IP")
+    _require(not (table and chief), "CM_CHIEF_IP and RANK_TABLE_FILE cannot be configured at the same time")
+    if table:
+        _require("CM_WORKER_SIZE" not in environment, "CM_WORKER_SIZE beside a rank table: nothing is connected")
+        _require(environment.get("RANK_ID"), "a rank table and no RANK_ID")
+        size = int(environment.get("RANK_SIZE", 0))
+    else:
+        _require(all(environment.get("CM_CHIEF_" + name) for name in ("IP", "PORT", "DEVICE")), "no chief, no table")
+        _require("RANK_SIZE" not in environment, "RANK_SIZE beside a chief: nothing is connected")
+        size = int(environment.get("CM_WORKER_SIZE", 0))
+    _require(size > 0, "the number of workers is not given")
+    return size
+
+
 def on_device(fetched):
     """The operations that a run of `fetched` gives to the device: all but the host's input pipeline and its text."""
     todo, found = list(fetched), collections.OrderedDict()

@@ -5,6 +5,8 @@ On the device an overflow is seen by a status of the chip; here by gradients tha
 
 import tensorflow.compat.v1 as tf
 
+from npu_bridge import hccl_ops
+
 _LARGEST = 3.4e38
 
 
@@ -53,6 +55,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
             raise ValueError("opt must be an optimizer, but got {}".format(type(opt)))
         self._opt = opt
         self._manager = loss_scale_manager
+        self._is_distributed = is_distributed
 
     def compute_gradients(self, loss, var_list=None, **options):
         scale = tf.convert_to_tensor(self._manager.scale)
@@ -66,6 +69,9 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
         with tf.name_scope("npu_bridge"):
             each = [tf.reduce_all(tf.is_finite(g)) for g, _ in grads_and_vars if g is not None]
             finite = tf.reduce_all(tf.stack(each))
+            if self._is_distributed:
+                # The status of all chips together.
+                finite = tf.equal(hccl_ops.allreduce(tf.cast(tf.logical_not(finite), tf.float32), "sum", fusion=0), 0)
             if not self._manager.checks:
                 finite = tf.constant(True)
             updated = tf.cond(finite, lambda: self._opt.apply_gradients(grads_and_vars, global_step, name), tf.no_op)

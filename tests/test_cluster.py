@@ -1,0 +1,124 @@
+"""What connects several NPUs is checked before anything is started: both ways, and every way to get them wrong."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covpool import cluster
+
+CHIEF = {
+    "CM_CHIEF_IP": "10.0.0.1", "CM_CHIEF_PORT": "29688", "CM_CHIEF_DEVICE": "0", "CM_WORKER_SIZE": "8",
+    "CM_WORKER_IP": "10.0.0.1",
+}  # fmt: skip
+
+
+def rank_table(folder, servers, **more):
+    """servers: [(server_id, [(rank, device), ...]), ...]."""
+    path = folder / "rank_table.json"
+    rows = [
+        {"server_id": name, "device": [
+            {"device_id": str(device), "device_ip": "192.168.100.{}".format(rank), "rank_id": str(rank)}
+            for rank, device in devices
+        ]}
+        for name, devices in servers
+    ]  # fmt: skip
+    path.write_text(json.dumps(dict({"version": "1.0", "status": "completed", "server_list": rows}, **more)))
+    return {"RANK_TABLE_FILE": str(path)}
+
+
+def refused(function, *arguments):
+    with pytest.raises(cluster.ClusterError) as told:
+        function(*arguments)
+    return str(told.value)
+
+
+def test_a_chiefs_host_has_all_workers_one_a_chip():
+    found = cluster.members(8, 0, CHIEF)
+    assert found == [cluster.Member(rank, rank, 8, rank) for rank in range(8)]
+    assert cluster.variables(found[3], 8, CHIEF) == {
+        "ASCEND_DEVICE_ID": "3", "JOB_ID": "covpool", "COVPOOL_RANK": "3"}  # fmt: skip
+    assert [each.device for each in cluster.members(2, 4, dict(CHIEF, CM_WORKER_SIZE="2"))] == [4, 5]
+
+
+def test_a_rank_table_says_which_chip_a_worker_has(tmp_path):
+    given_table = rank_table(tmp_path, [("10.0.0.1", [(1, 0), (0, 4)])])
+    found = cluster.members(2, 7, given_table)
+    assert found == [cluster.Member(0, 0, 2, 4), cluster.Member(1, 1, 2, 0)]
+    assert cluster.variables(found[0], 2, dict(given_table, JOB_ID="mine")) == {
+        "RANK_ID": "0", "RANK_SIZE": "2", "ASCEND_DEVICE_ID": "4", "JOB_ID": "mine"}  # fmt: skip
+
+
+def test_of_several_hosts_this_one_is_found_by_its_address(tmp_path):
+    """198.51.100.0/24 is kept for documentation: no host has it."""
+    given_table = rank_table(tmp_path, [("198.51.100.1", [(0, 0), (1, 1)]), ("127.0.0.1", [(2, 0), (3, 1)])])
+    assert [each.rank for each in cluster.members(4, 0, given_table)] == [2, 3]
+    nowhere = rank_table(tmp_path, [("198.51.100.1", [(0, 0)]), ("198.51.100.2", [(1, 0)])])
+    assert "of its servers 198.51.100.1, 198.51.100.2, none is an address of this host" in refused(
+        cluster.members, 2, 0, nowhere)  # fmt: skip
+
+
+@given(st.sampled_from(["table", "chief"]), st.integers(2, 16))
+def test_a_worker_knows_itself_by_what_it_was_given(tmp_path_factory, kind, workers):
+    folder = tmp_path_factory.mktemp("table")
+    table = rank_table(folder, [("10.0.0.1", [(rank, workers - rank) for rank in range(workers)])])
+    environment = table if kind == "table" else dict(CHIEF, CM_WORKER_SIZE=str(workers))
+    for member in cluster.members(workers, 0, environment):
+        found = cluster.own(workers, dict(environment, **cluster.variables(member, workers, environment)))
+        assert (found.rank, found.device) == (member.rank, member.device)
+        assert cluster.is_worker(cluster.variables(member, workers, environment))
+    assert not cluster.is_worker(environment)
+
+
+@pytest.mark.parametrize("environment, wanted", [
+    ({}, "RANK_TABLE_FILE, or by a chief, CM_CHIEF_IP, .* and neither is set"),
+    (dict(CHIEF, RANK_TABLE_FILE="/t"), "RANK_TABLE_FILE and CM_CHIEF_IP and .* are set, .*connects nothing"),
+    (dict(CHIEF, RANK_SIZE="8"), "CM_CHIEF_IP and RANK_SIZE are set, and the adapter connects nothing"),
+    ({"RANK_TABLE_FILE": "/t", "CM_WORKER_SIZE": "8"}, "RANK_TABLE_FILE and CM_WORKER_SIZE are set"),
+    ({key: value for key, value in CHIEF.items() if key != "CM_CHIEF_PORT"}, "CM_CHIEF_PORT is not"),
+    (dict(CHIEF, CM_CHIEF_PORT="high"), "CM_CHIEF_PORT is 'high': wanted a whole number from 1 to 65535"),
+    (dict(CHIEF, CM_CHIEF_PORT="70000"), "CM_CHIEF_PORT is '70000'"),
+    (dict(CHIEF, CM_WORKER_SIZE="4"), "CM_WORKER_SIZE is 4, and device_options has workers: 8"),
+    (dict(CHIEF, CM_WORKER_IP="10.0.0.2"), "CM_WORKER_IP is 10.0.0.2 and CM_CHIEF_IP 10.0.0.1"),
+    ({"RANK_TABLE_FILE": "table.json"}, "RANK_TABLE_FILE is table.json: wanted an absolute path"),
+    ({"RANK_TABLE_FILE": "/nowhere.json"}, "RANK_TABLE_FILE /nowhere.json can't be read"),
+])  # fmt: skip
+def test_a_wrong_environment_is_refused(environment, wanted):
+    assert re.search(wanted, refused(cluster.members, 8, 0, environment))
+
+
+@pytest.mark.parametrize("servers, more, wanted", [
+    ([("a", [(0, 0)])], {}, "has the ranks 0, and device_options has workers: 2, which wants 0 to 1"),
+    ([("a", [(0, 0), (0, 1)])], {}, "has the ranks 0, 0"),
+    ([("a", [(0, 0), (1, "x")])], {}, "a device has device_id 'x': wanted a number"),
+    ([("a", [(0, 0), (1, 1)])], {"status": "initializing"}, "its status is 'initializing'; HCCL waits for"),
+    ([], {}, "wanted a rank table of version 1.0"),
+    ([], {"server_list": [{"device": 3}]}, "wanted a rank table of version 1.0"),
+    ([], {"server_list": [{"device": ["0"]}]}, "a device has rank_id None"),
+])  # fmt: skip
+def test_a_wrong_table_is_refused(tmp_path, servers, more, wanted):
+    assert wanted in refused(cluster.members, 2, 0, rank_table(tmp_path, servers, **more))
+    (tmp_path / "rank_table.json").write_text("[1")
+    assert "can't be read" in refused(cluster.members, 2, 0, {"RANK_TABLE_FILE": str(tmp_path / "rank_table.json")})
+
+
+@pytest.mark.parametrize("change, wanted", [
+    ({"RANK_ID": "2"}, "RANK_ID is '2': wanted a whole number from 0 to 1"),
+    ({"RANK_ID": ""}, "RANK_ID is not set"),
+    ({"RANK_SIZE": "3"}, "RANK_SIZE is 3, and device_options has workers: 2"),
+    ({"ASCEND_DEVICE_ID": "1"}, "RANK_ID is 1 and ASCEND_DEVICE_ID 1, and .* has device 4 for this host"),
+    ({"ASCEND_DEVICE_ID": ""}, "ASCEND_DEVICE_ID is not set"),
+])  # fmt: skip
+def test_a_worker_with_a_wrong_environment_is_refused(tmp_path, change, wanted):
+    environment = rank_table(tmp_path, [("a", [(0, 0), (1, 4)])])
+    right = dict(environment, RANK_ID="1", RANK_SIZE="2", ASCEND_DEVICE_ID="4")
+    assert cluster.own(2, right).device == 4
+    assert re.search(wanted, refused(cluster.own, 2, dict(right, **change)))
+
+
+def test_what_connects_can_be_taken_out(tmp_path):
+    environment = dict(CHIEF, **rank_table(tmp_path, []), RANK_ID="0", RANK_SIZE="1", COVPOOL_RANK="0", HOME="/root")
+    cluster.leave(environment)
+    assert environment == {"HOME": "/root"}
