@@ -2,13 +2,14 @@
 # make test    set everything up and run the tests, in both interpreters
 # make setup   only set up; TF_BUILD=intel|stock|tf2 chooses the TensorFlow build
 # make setup-workers   add Horovod to TensorFlow 1.15, for runs with several workers; make test-workers runs such runs
+# make bench   measure speed beside the peers', on a quiet machine; writes docs/speed.md; QUICK=1 is a trial
 # make lock    pin what the requirements/*.in files ask for; UPGRADE=1 takes newer versions of what is pinned
 
 # The first that runs: a name on the PATH may be pyenv's mere hint at a version that is not active.
 PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
 PYTHON_FOUND = $(or $(PYTHON),$(error no Python on the PATH: install Python 3.11 or 3.12, or name one, `make PYTHON=/path/to/python3.11`))
 
-.PHONY: repro test setup lock setup-workers test-workers
+.PHONY: repro test setup lock bench setup-workers test-workers
 
 repro: setup
 	@stages/py stages/check.py
@@ -32,3 +33,7 @@ test-workers:
 
 lock:
 	@$(PYTHON_FOUND) requirements/lock.py $(if $(UPGRADE),--upgrade)
+
+bench:
+	@$(PYTHON_FOUND) benchmarks/speed/environments.py
+	@stages/py -m benchmarks.speed $(if $(QUICK),--quick)

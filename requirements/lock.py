@@ -17,12 +17,13 @@ from pathlib import Path
 from install import BUILDS, CURRENT, REQUIREMENTS, TF1
 
 FILES_ONLY = "files only"
-#: platform.machine() -> uv's name of the platform. TensorFlow 1.15 is published for the first only.
+#: platform.machine() -> uv's name of the platform. TensorFlow 1.15 is published for the first only, and
+#: the peers of the benchmark are compared there.
 PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "aarch64": "aarch64-manylinux_2_28"}
 
 
 def main():
-    interpreters = {"py": CURRENT}
+    interpreters = {"py": CURRENT, "bench": CURRENT}
     interpreters.update({requirements: versions for _, requirements, versions in BUILDS.values()})
     parser = argparse.ArgumentParser(description="Pin what the requirements/*.in files ask for.")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the .in files allow")
@@ -37,9 +38,10 @@ def main():
         uv = str(Path(folder) / "bin" / "uv")
         for name in options.names or interpreters:
             versions = interpreters[name]
-            machines = ["x86_64"] if versions == TF1 else list(PLATFORMS)
+            machines = ["x86_64"] if versions == TF1 or name == "bench" else list(PLATFORMS)
             base = lock(uv, name, versions, machines, options.upgrade, {})
-            lock(uv, name + "-test", versions, machines, options.upgrade, base)
+            if (REQUIREMENTS / (name + "-test.in")).exists():
+                lock(uv, name + "-test", versions, machines, options.upgrade, base)
             if name == "tf115":
                 lock(uv, "workers", versions, machines, options.upgrade, base)
 

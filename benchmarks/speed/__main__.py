@@ -1,0 +1,104 @@
+"""Measures, writes benchmarks/results.json, and from it docs/speed.md and its figures.
+
+    stages/py -m benchmarks.speed [--quick] [--only steps scoring ...] [--page]
+"""
+
+import argparse
+import datetime
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.speed import machine, measurements, page
+from benchmarks.speed.sides import ROOT, Sides, usable_cores
+from benchmarks.speed.workers import WorkerFailed
+
+RESULTS = ROOT / "benchmarks" / "results.json"
+#: What all the sides of the training step need side by side.
+MEMORY_WANTED = 18 * 2**30
+#: What depends on how long one is willing to wait.
+FULL = {
+    "steps": 7, "one_core_steps": 5, "waits": 6, "scoring": 7, "passes": (1000, 10_000, 100_000), "published": 5,
+    "start_ups": 5, "faces": (28, (176, 480), 5), "matrices": 9,
+}  # fmt: skip
+QUICK = {
+    "steps": 2, "one_core_steps": 1, "waits": 2, "scoring": 2, "passes": (1000, 3000), "published": 2, "start_ups": 1,
+    "faces": (7, (176,), 1), "matrices": 2,
+}  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few repeats: does everything work? Not for figures")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="measure these parts anew, keep the others' results")
+    parser.add_argument("--page", action="store_true", help="only write the page anew from the results")
+    options = parser.parse_args()
+    try:
+        if not options.page:
+            measure(QUICK if options.quick else FULL, options.quick, options.only)
+        page.write(json.loads(RESULTS.read_text()), ROOT)
+    except (WorkerFailed, measurements.Disagreement) as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted; nothing was written")
+
+
+def measure(amount, quick, only):
+    """Measure and write RESULTS; `only`: the names of parts, the rest is kept."""
+    available = machine.available_memory()
+    if available < MEMORY_WANTED:
+        sys.exit(f"bench: {available / 2**30:.1f} GiB of memory are free, and the sides need "
+                 f"{MEMORY_WANTED / 2**30:.0f} GiB together: close what else runs")
+    results = json.loads(RESULTS.read_text()) if only and RESULTS.exists() else {}
+    results.update(format=1, quick=quick, machine=machine.describe(), started=_now())
+    scratch = ROOT / ".covpool"
+    scratch.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=scratch))
+    try:
+        sides = Sides(folder)
+        # The agreement comes first whatever is asked for: it writes the weights that the other parts begin with.
+        for name in ["agreement", *(each for each in PARTS if not only or each in only)]:
+            before = time.perf_counter()
+            results[name] = MEASURE[name](sides, folder, amount)
+            say(f"-- {name}: {time.perf_counter() - before:.0f} s")
+    finally:
+        shutil.rmtree(folder)
+    results.update(finished=_now(), load_at_end=machine.load())
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _steps(sides, folder, amount):
+    cores = len(usable_cores())
+    found = {str(cores): measurements.training_steps(sides, folder, cores, amount["steps"], say)}
+    if cores > 1:
+        found["1"] = measurements.training_steps(sides, folder, 1, amount["one_core_steps"], say)
+    return found
+
+
+MEASURE = {
+    "agreement": lambda sides, folder, amount: measurements.agreement(sides, folder, say),
+    "steps": _steps,
+    "waits": lambda sides, folder, amount: measurements.data_waits(sides, len(usable_cores()), amount["waits"], say),
+    "scoring": lambda sides, folder, amount: measurements.scoring(sides, folder, amount["scoring"], say),
+    "matrices": lambda sides, folder, amount: measurements.matrices(sides, folder, amount["matrices"], say),
+    "faces": lambda sides, folder, amount: measurements.faces(sides, folder, *amount["faces"], say),
+    "start_ups": lambda sides, folder, amount: measurements.start_ups(sides, folder, amount["start_ups"], say),
+    "passes": lambda sides, folder, amount: measurements.passes(
+        sides, folder, amount["passes"], amount["published"], say),
+}  # fmt: skip
+PARTS = tuple(name for name in MEASURE if name != "agreement")
+
+
+def say(text):
+    print(f"bench: {text}", flush=True)
+
+
+def _now():
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""The pipeline's own training and scoring as a measured side; run through stages/tf on any build."""
+
+import os
+import time
+from pathlib import Path
+
+STARTED = time.perf_counter()
+
+import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+from benchmarks.speed import answering, operations, problem  # noqa: E402
+from covpool import devices  # noqa: E402
+from covpool.params import PARAMS_FILE, parse_params, read_yaml  # noqa: E402
+from covpool.training import pictures  # noqa: E402
+from covpool.training.graph import TrainingGraph  # noqa: E402
+from covpool.training.plan import Plan  # noqa: E402
+from covpool.training.score import Scorer  # noqa: E402
+
+IMPORTED = time.perf_counter()
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: The input pipeline is asked for this many steps, more than any measurement takes.
+ENDLESS = 10**6
+
+
+def parameters(changes):
+    """`params.Params` of the project's params.yaml with {dotted key: value} changed."""
+    content = read_yaml(ROOT / PARAMS_FILE)
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        place = content
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    return parse_params(content)
+
+
+class Training:
+    """The graph of a run of training as `covpool.training.trainer` builds it, on pictures that are given."""
+
+    def __init__(self, params, images, labels):
+        self.params = params
+        train, normalise = params.train, params.normalise
+        self.plan = Plan(
+            count=len(images),
+            batch_size=train.batch_size,
+            margin=normalise.margin if train.random_crop else 0,
+            degrees=train.rotation_degrees if train.random_rotate else 0.0,
+            flip=train.random_flip,
+            seed=train.seed,
+        )
+        faces = pictures.Faces(images, labels, [""] * len(images))
+        self.device = devices.open_cpu()
+        self.graph = TrainingGraph(params, faces, self.plan, lambda: 0, ENDLESS)
+        self.session = self.device.session(self.graph.graph)
+        self.session.run([self.graph.initialise, self.graph.start_input])
+
+    def step(self, rate=problem.RATE):
+        return self.graph.run_step(self.session, rate)
+
+    def below_scope(self):
+        """{name as in `problem`'s files: name of the variable}."""
+        found = {}
+        for each in self.graph.variables:
+            name = each.op.name
+            found[name if name.startswith("Logits/") else name.split("/", 1)[1]] = name
+        return found
+
+
+class Side:
+    """One training, or one network that scores."""
+
+    def begin(self, weights, batch):
+        """Write the weights and the batch that every side begins with."""
+        training, images, labels = self._fixed()
+        values = training.session.run(training.graph.inference)
+        names = training.below_scope()
+        kept = {short: values[name] for short, name in names.items()}
+        np.savez(weights, **kept)
+        order = training.plan.step(0).indices
+        np.savez(batch, pictures=images[order], labels=labels[order], frame=kept[problem.BIMAP])
+
+    def gradients(self, weights, out):
+        """Write the first step's loss and gradients: what Adam's first moment holds after it, over 1 - beta1.
+
+        At the learning rate 0, so that W and with it the tangent space of its gradient stay where they are.
+        """
+        training, _, _ = self._fixed()
+        found, names = np.load(weights), training.below_scope()
+        training.graph.load(training.session, {names[short]: found[short] for short in names})
+        step = training.step(rate=0.0)
+        with training.graph.graph.as_default():
+            moments = {each.op.name: each for each in tf.global_variables() if each.op.name.endswith("/Adam")}
+        moments = training.session.run({short: moments[names[short] + "/Adam"] for short in names})
+        share = 1.0 - problem.ADAM["beta1"]
+        np.savez(out, loss=step.cross_entropy + step.center_loss, **{n: m / share for n, m in moments.items()})
+
+    def _fixed(self):
+        images, labels = problem.synthetic_pictures(problem.BATCH, problem.SIZE)
+        return Training(parameters(problem.FIXED), images, labels), images, labels
+
+    def open(self, changes=None, pictures_from=None, checkpoint=None):
+        """Build the graph of training, on synthetic pictures or on those of a file.
+
+        Returns the seconds of the imports and of graph and initialisation. checkpoint: write the weights there.
+        """
+        before = time.perf_counter()
+        params = parameters(dict(problem.PUBLISHED, **(changes or {})))
+        side = params.normalise.size + 2 * params.normalise.margin
+        if pictures_from:
+            images = np.load(pictures_from, mmap_mode="r")
+            labels = np.arange(len(images), dtype=np.int32) % problem.CLASSES
+        else:
+            images, labels = problem.synthetic_pictures(8 * problem.BATCH, side)
+        made = time.perf_counter()
+        self.training = Training(params, images, labels)
+        if checkpoint:
+            self.training.graph.save_inference(self.training.session, checkpoint)
+        return {"imports": IMPORTED - STARTED, "graph": time.perf_counter() - made, "pictures": made - before}
+
+    def step(self, repeats=1):
+        """Seconds of whole steps, and of their waits for data."""
+        waits = []
+        seconds = answering.seconds_of(lambda: waits.append(self.training.step().waiting_seconds), repeats)
+        return {"seconds": seconds, "waiting": waits}
+
+    def flops(self):
+        return operations.count_flops(self.training.graph.step)
+
+    def profile(self):
+        """Milliseconds of one step by kind of work."""
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        metadata = tf.RunMetadata()
+        feed = {self.training.graph.learning_rate: problem.RATE}
+        self.training.session.run(self.training.graph.step, feed, options=options, run_metadata=metadata)
+        return operations.milliseconds_by_kind(metadata, self.training.graph.graph)
+
+    def open_scorer(self, checkpoint, changes=None):
+        params = parameters(dict(problem.PUBLISHED, **(changes or {})))
+        before = time.perf_counter()
+        size = params.normalise.size
+        self.scorer = Scorer(params.network, params.spd, size, checkpoint, devices.open_cpu(), problem.CLASSES)
+        built = time.perf_counter() - before
+        self.pictures, _ = problem.synthetic_pictures(problem.BATCH, size)
+        return {"imports": IMPORTED - STARTED, "graph": built}
+
+    def score(self, pictures, repeats=1):
+        return answering.seconds_of(lambda: self.scorer(self.pictures[:pictures], pictures), repeats)
+
+    def score_all(self, path, batch_size):
+        """Seconds to score a whole file of pictures."""
+        images = np.load(path, mmap_mode="r")
+        return answering.seconds_of(lambda: self.scorer(images, batch_size))
+
+    def about(self):
+        """The build, and every setting of the environment that a launcher may have chosen for it."""
+        names = ("KMP_BLOCKTIME", "OMP_NUM_THREADS", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_",
+                 "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX", "TF_ENABLE_ONEDNN_OPTS", "LD_PRELOAD")  # fmt: skip
+        record = devices.open_cpu().record
+        return dict(
+            devices.describe_tensorflow(), threads=record["threads"],
+            environment={name: os.environ[name] for name in names if name in os.environ},
+        )  # fmt: skip
+
+
+def main():
+    side = Side()
+    names = ("begin", "gradients", "open", "step", "flops", "profile", "open_scorer", "score", "score_all", "about")
+    answering.serve({name: getattr(side, name) for name in names})
+
+
+if __name__ == "__main__":
+    main()
