@@ -33,14 +33,30 @@ class ParityError(RuntimeError):
     """A side could not be run; it has said why."""
 
 
+def is_file(side):
+    """Whether a side was run elsewhere, by `covpool.devices.parity_side`, and is given as its file."""
+    return side.endswith(".npz")
+
+
 def run_side(side, start, steps, rate, out):
     """Run one side in its own process; returns its arrays by name. rate: the learning rate, or None for the run's."""
     command = [str(LAUNCHER), "-m", "covpool.devices.parity_side", "--device", side, "--start", str(start),
                "--steps", str(steps), "--out", str(out)]  # fmt: skip
     if subprocess.run(command + ([] if rate is None else ["--learning-rate", str(rate)])).returncode:
         raise ParityError("the side {} could not be run, see above.".format(side))
-    with np.load(str(out), allow_pickle=False) as stream:
-        return {name: stream[name] for name in stream.files}
+    return read_side(out)
+
+
+def read_side(path):
+    """The arrays of a side by name, from its file."""
+    try:
+        with np.load(str(path), allow_pickle=False) as stream:
+            found = {name: stream[name] for name in stream.files}
+    except (OSError, ValueError) as error:
+        raise ParityError("{} can't be read: {}".format(path, error)) from None
+    if not {"values", "gradients", "variables", "about"} <= set(found):
+        raise ParityError("{} was not written by covpool.devices.parity_side.".format(path))
+    return found
 
 
 def compare(one, other, tolerance):
@@ -50,6 +66,9 @@ def compare(one, other, tolerance):
     tolerance, from 1, or None; `layers` and `gradients`: of the first step, by name, in the order of the computation.
     A difference is None where a side has no finite number.
     """
+    if one["gradients"].shape != other["gradients"].shape:
+        raise ParityError("the sides have {} and {} steps and variables: they are of different runs.".format(
+            *[" x ".join(map(str, side["gradients"].shape)) for side in (one, other)]))  # fmt: skip
     losses = list(zip(one["values"][:, 0], other["values"][:, 0]))
     steps = [
         {"step": number, "one": _plain(a), "other": _plain(b), "difference": difference([a], [b])}
@@ -130,7 +149,8 @@ def _table(columns, rows):
 
 def main():
     parser = argparse.ArgumentParser(prog="stages/tf -m covpool.devices.parity", description=__doc__.split("\n")[0])
-    parser.add_argument("sides", nargs=2, help="name in device_options, or name@build, or name@/path/of/python")
+    parser.add_argument("sides", nargs=2, metavar="side", help="a name in device_options, name@build, "
+                        "name@/path/of/python, or the .npz of a side that ran elsewhere")  # fmt: skip
     parser.add_argument("--steps", type=int, default=20, help="default %(default)s")
     parser.add_argument("--learning-rate", type=float, help="default: that of the first epoch; 0: the weights stay")
     parser.add_argument("--checkpoint", type=Path, help="prefix of the weights to start from; default: the first's")
@@ -139,18 +159,22 @@ def main():
     options = parser.parse_args()
     if options.steps < 1:
         parser.error("--steps is {}: wanted 1 or more".format(options.steps))
+    if any(map(is_file, options.sides)) and not (all(map(is_file, options.sides)) or options.checkpoint):
+        parser.error("--checkpoint is wanted beside a side that ran elsewhere: the weights that it started from")
     if options.checkpoint and not options.checkpoint.with_name(options.checkpoint.name + ".index").is_file():
         parser.error("--checkpoint {}: there is no {}.index".format(options.checkpoint, options.checkpoint))
     try:
         params = load_params()
         for side in options.sides:
-            side_options(params, side)
+            if not is_file(side):
+                side_options(params, side)
         with tempfile.TemporaryDirectory() as folder:
             start = options.checkpoint or Path(folder) / "start"
             one, other = (
+                read_side(side) if is_file(side) else
                 run_side(side, start, options.steps, options.learning_rate, Path(folder) / "{}.npz".format(number))
                 for number, side in enumerate(options.sides)
-            )
+            )  # fmt: skip
         found = compare(one, other, options.tolerance)
         artifacts.write_json(options.out / "parity.json", found)
         with artifacts.atomic_file(options.out / "parity.md") as stream:

@@ -3,8 +3,8 @@
     stages/tf -m covpool.devices.parity_side --device cpu --start PREFIX --steps 20 --out cpu.npz
 
 `covpool.devices.parity` starts it once for each side, so that each has an interpreter, and a TensorFlow, of its own.
-Dropout is off, because a device with a dropout of its own draws other masks, and a loop on the device is taken apart
-into its steps. The optimiser starts anew.
+Dropout is off, because a device with a dropout of its own draws other masks; a loop on the device is taken apart into
+its steps; there is one worker. The optimiser starts anew.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def side_options(params, side):
     name, _, other = side.partition("@")
     if name not in params.device_options:
         raise ParamsError("{!r}: device_options has {}".format(name, ", ".join(params.device_options)))
-    options = params.device_options[name]
+    options = dataclasses.replace(params.device_options[name], workers=1)
     if other in ("intel", "stock", "tf2"):
         options = dataclasses.replace(options, build=other, python="")
     elif other:

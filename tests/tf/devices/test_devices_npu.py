@@ -223,16 +223,6 @@ def weights(graph, session):
 BARE = {"train.keep_probability": 1.0, "network.pooling": "average"}
 
 
-def test_loss_scaling_takes_the_same_steps(built):
-    """Scaling by a power of two is exact, so only the order of sums may differ."""
-    losses = []
-    for scaling in ("off", "fixed"):
-        graph = built(dict(BARE, **options(loss_scaling=scaling, loss_scale=1024.0)))
-        with begun(graph) as session:
-            losses.append([each.loss for each in steps(graph, session, 2)])
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
-
-
 def test_a_step_that_overflows_is_skipped_and_the_scale_halves_after_two(built, params_with):
     """Weight decay alone gives gradients of some 10, which at a scale of 2e38 overflow float32 itself."""
     changes = dict(COVARIANCE, **dict(BARE, **options(loss_scaling="dynamic")), **{"train.weight_decay": 100.0})

@@ -49,9 +49,10 @@ def test_layers_differ_by_the_root_mean_square_in_the_order_of_the_computation()
 
 
 def test_a_side_is_a_run_or_a_run_with_another_tensorflow(params_with):
-    params = params_with({"device_options.npu.iterations_per_loop": 3})
+    params = params_with({"device_options.npu.iterations_per_loop": 3, "device_options.gpu.workers": 2})
     assert parity_side.side_options(params, "cpu") == ("cpu", params.device_options["cpu"])
     assert parity_side.side_options(params, "cpu@tf2")[1].build == "tf2"
+    assert parity_side.side_options(params, "gpu")[1].workers == 1
     name, options = parity_side.side_options(params, "npu@/opt/python3.7")
     # A loop shows its last step only.
     assert (name, options.python, options.iterations_per_loop) == ("npu", "/opt/python3.7", 1)
@@ -75,7 +76,7 @@ def run(project, *arguments):
 
 
 def test_processor_and_npu_take_the_same_steps(project):
-    """The stand-in computes on the processor, so all that may differ is rounding: no dropout, the same pictures."""
+    """The stand-in computes on the processor, and its loss scale is a power of two: all that may differ is rounding."""
     give_npu(project)
     found = run(project, "cpu", "npu", "--steps", "3", "--learning-rate", "1e-5", "--tolerance", "1e-4")
     assert found.returncode == 0, found.stdout + found.stderr
@@ -89,6 +90,20 @@ def test_processor_and_npu_take_the_same_steps(project):
     assert all(apart < 1e-3 for apart in list(told["layers"].values()) + list(told["gradients"].values()))
     report = (project.folder / "parity/parity.md").read_text()
     assert "# Parity: cpu beside npu" in report and "| CovPool2/spdpooling1/orth_weight0 |" in report
+
+
+def test_a_side_that_ran_elsewhere_is_read_from_its_file(tmp_path):
+    kept = side([2.0, 1.0], a=[1, 2])
+    np.savez(str(tmp_path / "npu.npz"), **kept)
+    found = parity.compare(kept, parity.read_side(tmp_path / "npu.npz"), tolerance=0)
+    assert found["diverges"] is None and found["layers"] == {"a": 0}
+    with pytest.raises(parity.ParityError, match="3 x 2 and 2 x 2 steps and variables: they are of different runs"):
+        parity.compare(side([1.0, 1.0, 1.0]), kept, tolerance=0)
+    np.savez(str(tmp_path / "other.npz"), values=[1])
+    with pytest.raises(parity.ParityError, match="other.npz was not written by covpool.devices.parity_side"):
+        parity.read_side(tmp_path / "other.npz")
+    with pytest.raises(parity.ParityError, match="absent.npz can't be read"):
+        parity.read_side(tmp_path / "absent.npz")
 
 
 def test_a_side_that_can_not_run_says_why(project):
