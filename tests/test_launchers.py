@@ -82,7 +82,7 @@ def aged(folder):
 def test_a_parameter_that_names_an_interpreter_is_named_when_it_is_wrong(project, tmp_path):
     environment(project, ".venv-tf")
     shutil.copytree(ROOT / "covpool", project / "covpool")
-    code = "from covpool import interpreter, params; options = params.CpuOptions('cpu', {!r}, {!r}, 0); "
+    code = "from covpool import interpreter, params; options = params.CpuOptions('cpu', {!r}, {!r}, 1, 0); "
     code += "interpreter.hand_on('mine', options); print('ran')"
     assert launch(project, "tf", "-c", code.format("default", "")).stdout == "ran\n"
     done = launch(project, "tf", "-c", code.format("default", "/nowhere/python"), COVPOOL_TF_PYTHON=full(tmp_path))
