@@ -155,7 +155,7 @@ def scoring(sides, folder, repeats, say):
         started = {}
         for build in BUILDS:
             started[f"ours, {build}"] = side = stack.enter_context(sides.ours(build))
-            side.ask("open_scorer", checkpoint=checkpoint)
+            side.ask("open_scorer", checkpoint=checkpoint, sizes=SCORED)
         started["textbook"] = side = stack.enter_context(sides.textbook())
         side.ask("open", weights=weights, training=False)
         for name, tuned in TORCH.items():
@@ -197,7 +197,7 @@ def passes(sides, folder, counts, repeats, say):
             seconds = sum(side.ask("step", repeats=count // batch)["seconds"])
             found["training"][str(count)] = _pass(side, count, seconds)
         with sides.ours(DEFAULT_BUILD) as side:
-            side.ask("open_scorer", checkpoint=checkpoint, changes=SMALL)
+            side.ask("open_scorer", checkpoint=checkpoint, sizes=[batch], changes=SMALL)
             side.ask("score", pictures=batch)
             (seconds,) = side.ask("score_all", path=path, batch_size=batch)
             found["scoring"][str(count)] = _pass(side, count, seconds)
@@ -267,7 +267,7 @@ def start_ups(sides, folder, repeats, say):
                 drawn = side.ask("open")["pictures"]
                 samples["train"].append(side.since_start() - drawn)
             with sides.ours(build) as side:
-                side.ask("open_scorer", checkpoint=checkpoint)
+                side.ask("open_scorer", checkpoint=checkpoint, sizes=[32])
                 samples["evaluate"].append(side.since_start())
         found.update({f"{stage}, {build}": summary(each) for stage, each in samples.items()})
     say("start-ups: " + ", ".join(f"{stage} {each['median']:.1f} s" for stage, each in found.items()))

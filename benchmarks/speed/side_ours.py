@@ -14,7 +14,7 @@ from covpool import devices  # noqa: E402
 from covpool.params import PARAMS_FILE, parse_params, read_yaml  # noqa: E402
 from covpool.training import pictures  # noqa: E402
 from covpool.training.graph import TrainingGraph  # noqa: E402
-from covpool.training.plan import Plan  # noqa: E402
+from covpool.training.plan import run_plan  # noqa: E402
 from covpool.training.score import Scorer  # noqa: E402
 
 IMPORTED = time.perf_counter()
@@ -39,21 +39,13 @@ class Training:
     """The graph of a run of training as `covpool.training.trainer` builds it, on pictures that are given."""
 
     def __init__(self, params, images, labels):
-        self.params = params
-        train, normalise = params.train, params.normalise
-        self.plan = Plan(
-            count=len(images),
-            batch_size=train.batch_size,
-            margin=normalise.margin if train.random_crop else 0,
-            degrees=train.rotation_degrees if train.random_rotate else 0.0,
-            flip=train.random_flip,
-            seed=train.seed,
-        )
+        self.plan = run_plan(params, len(images))
         faces = pictures.Faces(images, labels, [""] * len(images))
-        self.device = devices.open_cpu()
-        self.graph = TrainingGraph(params, faces, self.plan, lambda: 0, ENDLESS)
-        self.session = self.device.session(self.graph.graph)
-        self.session.run([self.graph.initialise, self.graph.start_input])
+        device = devices.open_cpu()
+        self.graph = TrainingGraph(params, device, faces, lambda: 0, ENDLESS)
+        self.session = device.session(self.graph.graph)
+        self.session.run(self.graph.initialise)
+        self.graph.begin(self.session)
 
     def step(self, rate=problem.RATE):
         return self.graph.run_step(self.session, rate)
@@ -65,6 +57,20 @@ class Training:
             name = each.op.name
             found[name if name.startswith("Logits/") else name.split("/", 1)[1]] = name
         return found
+
+
+def gradients_of_first_step(training):
+    """Loss and gradients by `problem`'s names: what Adam's first moment holds after a step, over 1 - beta1.
+
+    At the learning rate 0, so that W and with it the tangent space of its gradient stay where they are.
+    """
+    step = training.step(rate=0.0)
+    with training.graph.graph.as_default():
+        moments = {each.op.name: each for each in tf.global_variables() if each.op.name.endswith("/Adam")}
+    names = training.below_scope()
+    found = training.session.run({short: moments[name + "/Adam"] for short, name in names.items()})
+    share = 1.0 - problem.ADAM["beta1"]
+    return dict({short: each / share for short, each in found.items()}, loss=step.cross_entropy + step.center_loss)
 
 
 class Side:
@@ -81,19 +87,11 @@ class Side:
         np.savez(batch, pictures=images[order], labels=labels[order], frame=kept[problem.BIMAP])
 
     def gradients(self, weights, out):
-        """Write the first step's loss and gradients: what Adam's first moment holds after it, over 1 - beta1.
-
-        At the learning rate 0, so that W and with it the tangent space of its gradient stay where they are.
-        """
+        """Write the first step's loss and gradients."""
         training, _, _ = self._fixed()
         found, names = np.load(weights), training.below_scope()
         training.graph.load(training.session, {names[short]: found[short] for short in names})
-        step = training.step(rate=0.0)
-        with training.graph.graph.as_default():
-            moments = {each.op.name: each for each in tf.global_variables() if each.op.name.endswith("/Adam")}
-        moments = training.session.run({short: moments[names[short] + "/Adam"] for short in names})
-        share = 1.0 - problem.ADAM["beta1"]
-        np.savez(out, loss=step.cross_entropy + step.center_loss, **{n: m / share for n, m in moments.items()})
+        np.savez(out, **gradients_of_first_step(training))
 
     def _fixed(self):
         images, labels = problem.synthetic_pictures(problem.BATCH, problem.SIZE)
@@ -135,22 +133,28 @@ class Side:
         self.training.session.run(self.training.graph.step, feed, options=options, run_metadata=metadata)
         return operations.milliseconds_by_kind(metadata, self.training.graph.graph)
 
-    def open_scorer(self, checkpoint, changes=None):
+    def open_scorer(self, checkpoint, sizes, changes=None):
+        """Build a network that scores for each of these numbers of pictures at once; returns as `open`."""
         params = parameters(dict(problem.PUBLISHED, **(changes or {})))
-        before = time.perf_counter()
         size = params.normalise.size
-        self.scorer = Scorer(params.network, params.spd, size, checkpoint, devices.open_cpu(), problem.CLASSES)
+        before = time.perf_counter()
+        self.scorers = {
+            count: Scorer(
+                params.network, params.spd, size, checkpoint, devices.open_cpu(), problem.CLASSES, batch_size=count
+            )
+            for count in sizes
+        }
         built = time.perf_counter() - before
         self.pictures, _ = problem.synthetic_pictures(problem.BATCH, size)
         return {"imports": IMPORTED - STARTED, "graph": built}
 
     def score(self, pictures, repeats=1):
-        return answering.seconds_of(lambda: self.scorer(self.pictures[:pictures], pictures), repeats)
+        return answering.seconds_of(lambda: self.scorers[pictures](self.pictures[:pictures]), repeats)
 
     def score_all(self, path, batch_size):
         """Seconds to score a whole file of pictures."""
         images = np.load(path, mmap_mode="r")
-        return answering.seconds_of(lambda: self.scorer(images, batch_size))
+        return answering.seconds_of(lambda: self.scorers[batch_size](images))
 
     def about(self):
         """The build, and every setting of the environment that a launcher may have chosen for it."""
