@@ -255,6 +255,7 @@ class Normalise:
     margin: int = _whole(0, 128)
     min_score: float = _number(0, 1)
     fallback: str = _choice("center", "drop", "fail")
+    scheduler: str = _text()
 
 
 @dataclass(frozen=True)
@@ -557,6 +558,9 @@ def _check_together(params, wrong):
         wrong.append("train.pretrained_hash: is the hash of train.pretrained_model, which is not given")
     if params.network.pooling == "average" and params.network.vectorise != "full":
         wrong.append("network.vectorise: average pooling has no matrix to vectorise; wanted full, given upper")
+    if params.normalise.scheduler and not re.match(r"(tcp|tls)://[^/\s]+:\d+\Z", params.normalise.scheduler):
+        wrong.append("normalise.scheduler: wanted tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, or '', given "
+                     "{!r}".format(params.normalise.scheduler))  # fmt: skip
     if params.train.random_crop and not params.normalise.margin:
         wrong.append("train.random_crop: has no room to shift with normalise.margin 0; wanted a margin, or false")
     if params.evaluate.split == "test" and params.dataset.kind == "rendered" and not params.dataset.rendered.test:

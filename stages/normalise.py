@@ -26,6 +26,7 @@ if __name__ == "__main__":
             min_score=options.min_score,
             fallback=options.fallback,
             cache=project / ".covpool" / "detections",
+            scheduler=options.scheduler,
             progress=progress,
         )
         artifacts.write_json(artifacts.NORMALISE_COUNTS, counts)

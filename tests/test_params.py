@@ -77,6 +77,7 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
         ("spd.maximum", 1e-9, "spd.maximum: wanted"),
         ("evaluate.split", "test", "no test split"),
         ("normalise.margin", 0, "train.random_crop: has no room to shift with normalise.margin 0"),
+        ("normalise.scheduler", "10.0.0.1:8786", "wanted tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler"),
         ("normalise.detector", "haar", "normalise.detector: wanted one of mtcnn, yuface, none"),
         ("train.pretrained_hash", "abc", "train.pretrained_hash: wanted 64 digits of 0-9a-f, or nothing, given 'abc'"),
         ("train.pretrained_hash", "0" * 64, "is the hash of train.pretrained_model, which is not given"),

@@ -282,8 +282,8 @@ def _package(module: str, distribution: str) -> Path:
     found = importlib.util.find_spec(module)
     if found is None or not found.submodule_search_locations:
         raise DetectorMissing(
-            f"finding faces needs the package {distribution}, which is not installed: `pip install {distribution}` in "
-            f"the environment that runs this stage, or choose another detector ({', '.join(DETECTORS)}; none where "
+            f"finding faces needs the package {distribution}, which is not installed: `.venv/bin/python -m pip install "
+            f"{distribution}`, or choose another detector ({', '.join(DETECTORS)}; none where "
             "the pictures are aligned faces already)"
         )
     return Path(found.submodule_search_locations[0])

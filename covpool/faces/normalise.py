@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from covpool import artifacts, processes
-from covpool.faces import detectors, sheets
+from covpool.faces import cluster, detectors, sheets
 from covpool.faces.crops import Crop, NormaliseError, Settings, normalise_picture
 
 #: What may become of a picture, as counted; `aligned`: no face was looked for.
@@ -54,6 +54,7 @@ def normalise_dataset(
     fallback: str = "center",
     cache: Path | None = None,
     workers: int | None = None,
+    scheduler: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Write aligned faces of all pictures with status `ok`; return counts for a metrics file.
@@ -66,7 +67,8 @@ def normalise_dataset(
 
     A picture in which no face reaches `min_score` is treated by `fallback`: `center` takes the largest central square,
     `drop` leaves the picture out, `fail` ends with an error. `cache` is a folder for what the detector found. `workers`
-    is the number of processes, by default one a core. `progress(done, total)` is called after each picture.
+    is the number of processes, by default one a core; with `scheduler`, the address of a Dask scheduler, its workers do
+    the work instead. `progress(done, total)` is called after each picture.
 
     The counts are {split: {class: {found, aligned, fallback, dropped}}}, with `all` among the classes for their sums.
     Raises NormaliseError, pictures.PictureError, detectors.DetectorMissing; then nothing is written to `target`.
@@ -89,9 +91,11 @@ def normalise_dataset(
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         writers = {split: stack.enter_context(_split_writer(target, split, settings.side)) for split in sizes}
         rows, work = itertools.tee(_rows(manifest))
-        crops = stack.enter_context(
-            contextlib.closing(processes.ordered_map(functools.partial(normalise_picture, settings), work, workers))
-        )
+        if scheduler:
+            crops = cluster.ordered_crops(settings, work, scheduler)
+        else:
+            crops = processes.ordered_map(functools.partial(normalise_picture, settings), work, workers)
+        stack.enter_context(contextlib.closing(crops))
         for done, (row, crop) in enumerate(zip(rows, crops, strict=True), 1):
             split, name = row["split"], row["class"]
             counts[split][name][_outcome(crop)] += 1

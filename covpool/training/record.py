@@ -36,7 +36,14 @@ def facts(params, device, root):
         "host": devices.describe_host(),
         "parameters": {
             "dataset": {"kind": params.dataset.kind, "classes": list(params.dataset.classes)},
-            "normalise": as_plain(params.normalise),
+            # Not where it ran: nothing depends on that.
+            "normalise": {
+                "detector": params.normalise.detector,
+                "size": params.normalise.size,
+                "margin": params.normalise.margin,
+                "min_score": params.normalise.min_score,
+                "fallback": params.normalise.fallback,
+            },
             "network": as_plain(params.network),
             "spd": as_plain(params.spd),
             "train": as_plain(params.train),
