@@ -12,14 +12,16 @@ class DataSet:
     """Statistics of the data set; a part whose file is missing is None.
 
     `splits` are those that have pictures; `pictures[class][split]` counts the usable ones; `rejected` are pairs
-    `(reason, pictures)`; `sizes` is `(smallest, median, largest)` of the sources as `(width, height)`, by area;
-    `faces[split][class]` has the counts found, aligned, fallback and dropped; `hash` is that of the normalised faces.
+    `(reason, pictures)`; `shared` counts the usable ones that show the same as one of another split; `sizes` is
+    `(smallest, median, largest)` of the sources as `(width, height)`, by area; `faces[split][class]` has the counts
+    found, aligned, fallback and dropped; `hash` is that of the normalised faces.
     """
 
     classes: tuple
     splits: tuple
     pictures: dict
     rejected: tuple
+    shared: int
     sizes: tuple | None
     faces: dict | None
     hash: str | None
@@ -44,6 +46,7 @@ def read_dataset(root):
         splits=splits,
         pictures={name: {split: counts[name, split] for split in splits} for name in classes},
         rejected=_rejected(rows),
+        shared=_shared(good),
         sizes=_sizes(good),
         faces=_face_counts(root),
         hash=artifacts.faces_hash(root / artifacts.FACES) if (root / artifacts.FACES).is_dir() else None,
@@ -58,6 +61,11 @@ def _classes(root):
 def _rejected(rows):
     reasons = Counter(row["reason"] or row["status"] for row in rows if row["status"] != "ok")
     return tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _shared(rows):
+    splits = {row["path"]: row["split"] for row in rows}
+    return sum(splits.get(row["duplicate_of"], row["split"]) != row["split"] for row in rows)
 
 
 def _sizes(rows):

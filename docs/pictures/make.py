@@ -14,7 +14,7 @@ from PIL import Image
 from covpool import artifacts
 
 HERE = Path(__file__).resolve().parent
-PEOPLE = ("id0002", "id0006", "id0012", "id0021")
+PEOPLE = ("id0021", "id0026", "id0014", "id0033")
 ENLARGED = 1.25
 
 

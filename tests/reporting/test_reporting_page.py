@@ -215,6 +215,21 @@ def test_the_data_set_is_counted(three):
     assert re.search(r"fear\s*7\s*1\s*0\s*4\s*1\s*0", text)
 
 
+def test_pictures_that_two_splits_share_are_told(three):
+    path = three.root / "data/validated/manifest.csv"
+    rows = artifacts.read_csv(path)
+    assert "of another split" not in "".join(Page(page(three, ["npu"])).text)
+    first = {split: next(row for row in rows if row["split"] == split) for split in ("train", "val")}
+    first["train"]["duplicate_of"], first["val"]["duplicate_of"] = first["val"]["path"], first["train"]["path"]
+    three.write_csv("data/validated/manifest.csv", artifacts.VALIDATED_COLUMNS, rows)
+    text = " ".join("".join(Page(page(three, ["npu"])).text).split())
+    assert "2 show the same as a picture of another split" in text
+    # What is left out of train is in no other split any more.
+    first["train"]["status"] = "left out"
+    three.write_csv("data/validated/manifest.csv", artifacts.VALIDATED_COLUMNS, rows)
+    assert "of another split" not in "".join(Page(page(three, ["npu"])).text)
+
+
 def test_pictures_taken_as_aligned_are_not_told_as_faces_found(three):
     split = {name: {"found": 0, "aligned": 3, "fallback": 0, "dropped": 0} for name in (*three.classes, "all")}
     three.write_json("data/normalise.json", {"train": split, "val": split})
