@@ -1,7 +1,7 @@
 """Opens pictures that nobody vouches for, as upright 8-bit RGB arrays, by one rule for grey and for colour.
 
-The rule: the EXIF orientation is applied; 16-bit grey is reduced to 8 bits over its full range; transparency is laid
-over black; then everything becomes RGB, so that a grey picture and the same picture saved with three equal channels
+The rule: the EXIF orientation is applied; of 16-bit values the upper 8 bits are kept; transparency is laid over
+black; then everything becomes RGB, so that a grey picture and the same picture saved with three equal channels
 give the same array. No contrast or colour is adapted to the single picture.
 
 The stages validate and normalise both read through this module: what the one calls usable the other can read.
@@ -33,6 +33,10 @@ SUFFIXES = {
 
 #: Larger pictures are taken for decompression bombs: the largest cameras make 61 million pixels.
 MAX_PIXELS = 8192 * 8192
+
+#: Of a JPEG. A progressive one has some ten; each costs a pass over the whole picture, and a file of a few kilobytes
+#: can ask for thousands.
+MAX_SCANS = 100
 
 # Longest reason that an error gives, in characters: Pillow's may quote the file.
 _REASON_LENGTH = 200
@@ -77,6 +81,9 @@ def read_picture(content: bytes, name: str) -> Picture:
             # Pillow's own limit, should a format declare its size only while it is being decoded.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                # Inside of a scan's data the marker of a scan can't occur.
+                if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > MAX_SCANS:
+                    raise ValueError(f"more than {MAX_SCANS} scans")
                 return _decoded(image)
     except UnidentifiedImageError:
         raise PictureError(name, "no picture in a known format") from None
@@ -97,8 +104,10 @@ def _decoded(image: Image.Image) -> Picture:
     # A JPEG of several (MPO, as some cameras write) has its picture first; the others are previews of it.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError("several pictures in one file (an animation, or pages)")
+    # Pillow keeps the upper 8 bits of 16-bit colour while it loads, without a word.
+    conversions = ["16 bits reduced to 8"] if image.mode not in _SIXTEEN_BIT and ";16" in str(image.tile) else []
     image.load()
-    mode, conversions = image.mode, []
+    mode = image.mode
     if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         conversions.append("turned upright")
     image_format = "JPEG" if image.format == "MPO" else image.format
@@ -121,4 +130,4 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()} are neither 8 nor 16 bits")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))

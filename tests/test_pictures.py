@@ -6,6 +6,7 @@ import io
 import pickle
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,6 +52,26 @@ def test_sixteen_bit_grey_keeps_its_range(kind):
     sixteen = GREY.astype(np.uint16) * 257
     rgb = decoded(Image.fromarray(sixteen), kind)
     np.testing.assert_array_equal(rgb[..., 0], GREY)
+
+
+def test_sixteen_bit_colour_and_grey_are_reduced_alike_and_told():
+    values = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
+    ways, colour = [], np.repeat(values[..., None], 3, axis=2)
+    for pixels in (values, colour):
+        done, content = cv2.imencode(".png", pixels)
+        assert done
+        ways.append(read_picture(content.tobytes(), "x.png"))
+    for picture in ways:
+        np.testing.assert_array_equal(picture.pixels, colour >> 8)
+        assert picture.conversions == ("16 bits reduced to 8",)
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded():
+    content = encoded(Image.fromarray(COLOUR), "JPEG", progressive=True)
+    assert read_picture(content, "x.jpg").pixels.shape == COLOUR.shape
+    last = content.rindex(b"\xff\xda")
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        read_picture(content[:last] + 200 * content[last:-2] + content[-2:], "x.jpg")
 
 
 def test_bilevel_is_black_and_white():

@@ -234,6 +234,9 @@ class TarArchive(_Archive):
                 # tarfile takes a header that makes no sense for the end; the end is a block of zeros.
                 if len(guard.last) < tarfile.BLOCKSIZE or any(guard.last):
                     raise tarfile.ReadError("what follows is neither a header nor the end mark")
+                # Writers fill the last record up with zeros; anything else would be lost without a word.
+                if any(any(block) for block in iter(lambda: guard.read(tarfile.RECORDSIZE), b"")):
+                    raise self._refuse(last, "something follows the archive's end mark, such as another archive")
             except DAMAGE as error:
                 raise self._damaged(last, error) from None
 

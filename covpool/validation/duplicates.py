@@ -213,8 +213,9 @@ def _refuse_more_than_is_of_use(pairs: int, most: int) -> None:
 def mark(rows: Sequence[dict], duplicates: Sequence[Duplicate], policy: str) -> None:
     """Write the duplicates into the manifest's rows; with the policy `drop_from_train` training does without them.
 
-    Of training then go the pictures that another split has, and all but one of those that show the same. Other splits
-    stay as they are, to remain comparable.
+    Of training then go the pictures that another split has, and all but one of those that show the same; a picture goes
+    with its duplicate of train also where that one goes for another split's sake. Other splits stay as they are, to
+    remain comparable.
     """
     for duplicate in duplicates:
         row, other = rows[duplicate.index], rows[duplicate.other]

@@ -241,7 +241,8 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
     for row in rows:
         number = int(row["source"].split("_")[1])
         assert row["class"] == names[number % 7]
-    assert "'Image/aligned/stray.jpg'" in said and "56 train, 14 val" in said
+    assert "1 pictures that the list does not name were passed over: 'Image/aligned/stray.jpg'" in said
+    assert "56 train, 14 val" in said
     assert sorted(RAFDB_LABELS.values()) == list(CANONICAL)
 
 
@@ -251,6 +252,8 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
         (lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("train_00001.jpg 8\n"),
          "list_patition_label.txt:1: wanted a name train_NNNNN.jpg or test_NNNNN.jpg and a label from 1 to 7, given"),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("../train_1.jpg 1\n"), ":1: wanted a na"),
+        (lambda root: (root / "EmoLabel/list_patition_label.txt").open("a").write("test_00013.jpg 2\n"),
+         "list_patition_label.txt: test_00013.jpg stands in lines 84 and 85"),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").write_bytes(b"\xff"), "is no UTF-8 text"),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").unlink(), "has no list: wanted EmoLabel/list_"),
         (lambda root: (root / "Image/aligned/test_00003_aligned.jpg").unlink(),

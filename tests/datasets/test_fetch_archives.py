@@ -310,6 +310,14 @@ def test_a_tar_cut_between_two_members_is_noticed(sfew, tmp_path, settings):
         fetch(settings(tmp_path / "set.tar"), tmp_path / "raw", say=lambda text: None)
 
 
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_what_follows_a_tars_end_is_refused(sfew, tmp_path, settings, suffix):
+    first = pack(sfew, tmp_path / ("a." + suffix))
+    first.write_bytes(2 * first.read_bytes())
+    with pytest.raises(DatasetError, match="something follows the archive's end mark"):
+        fetch(settings(first, "sfew_100"), tmp_path / "raw")
+
+
 def test_memory_does_not_grow_with_a_member(tmp_path, settings):
     """A file of 64 MiB in each kind of archive is read in a few blocks' memory."""
     big = os.urandom(1 << 20) * 64
