@@ -13,12 +13,13 @@ from covpool.devices.errors import DeviceError, LostWorkers
 from covpool.devices.gpu import open_gpu
 from covpool.devices.hccl import HcclWorkers
 from covpool.devices.host import describe_host, describe_tensorflow, peak_memory
+from covpool.devices.meter import Meter
 from covpool.devices.npu import open_npu
 from covpool.devices.workers import ALONE, open_horovod
 
 __all__ = [
-    "ALONE", "Device", "DeviceError", "LostWorkers", "describe_host", "describe_tensorflow", "open_cpu", "open_device",
-    "open_gpu", "open_npu", "open_workers", "peak_memory",
+    "ALONE", "Device", "DeviceError", "LostWorkers", "Meter", "describe_host", "describe_tensorflow", "open_cpu",
+    "open_device", "open_gpu", "open_npu", "open_workers", "peak_memory",
 ]  # fmt: skip
 
 

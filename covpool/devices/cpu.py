@@ -5,6 +5,7 @@ import os
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
+from covpool.devices import meter
 from covpool.devices.device import Device
 from covpool.devices.host import cpu_name
 from covpool.devices.workers import ALONE
@@ -29,4 +30,6 @@ def open_cpu(name="cpu", threads=0, workers=ALONE):
     # It would gather additions into one of many terms, whose order is that in which memory becomes free.
     config.graph_options.rewrite_options.arithmetic_optimization = rewriter_config_pb2.RewriterConfig.OFF
     record = {"name": cpu_name(), "driver": None, "threads": threads}
-    return Device(name, "cpu", PLACE, config, record, workers)
+    # Workers of one host share its processors, whose energy is counted once.
+    gauge = meter.RaplGauge() if workers.local_rank == 0 else None
+    return Device(name, "cpu", PLACE, config, record, workers, gauge)

@@ -13,7 +13,8 @@ class Device:
 
     name: the run's name in params.yaml; kind: cpu, gpu or npu; place: where TensorFlow puts its operations; config:
     the session's ConfigProto; record: what a run's record says of it (`name`, `count`, `driver`, `threads`, and what
-    else of its options a result depends on; `count` devices train together); workers: that do so, one a device.
+    else of its options a result depends on; `count` devices train together); workers: that do so, one a device; gauge:
+    of what it draws, see `meter`, or None where another worker measures for this one.
 
     The methods are what a training step does in another way on some devices. Here they change nothing.
     """
@@ -25,13 +26,14 @@ class Device:
     #: Whether a step whose gradients overflowed leaves the weights as they were, instead of being an error.
     skips_overflow = False
 
-    def __init__(self, name, kind, place, config, record, workers=ALONE):
+    def __init__(self, name, kind, place, config, record, workers=ALONE, gauge=None):
         self.name = name
         self.kind = kind
         self.place = place
         self.config = config
         self.record = dict(record, count=workers.count)
         self.workers = workers
+        self.gauge = gauge
 
     def session(self, graph):
         return tf.Session(graph=graph, config=self.config)

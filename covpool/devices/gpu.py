@@ -1,11 +1,12 @@
 """An NVIDIA GPU as a device, for TensorFlow builds that have CUDA."""
 
+import functools
 import os
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
 
-from covpool.devices import smi
+from covpool.devices import meter, smi
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError
 from covpool.devices.workers import ALONE
@@ -42,7 +43,8 @@ def open_gpu(name, options, workers=ALONE):
         )
     fields = dict(part.split(": ", 1) for part in found[0].physical_device_desc.split(", ") if ": " in part)
     record = {"name": fields.get("name"), "driver": smi.nvidia_driver(card), "threads": None}
-    return Device(name, "gpu", "/device:GPU:0", config, record, workers)
+    gauge = meter.PowerGauge("the card by nvidia-smi", functools.partial(smi.nvidia_usage, card))
+    return Device(name, "gpu", "/device:GPU:0", config, record, workers, gauge)
 
 
 def session_config(options):

@@ -6,6 +6,7 @@ the adapter would pass over or die of. See docs/npu.md. Written against the adap
 against a stand-in that enforces them; never run on hardware yet.
 """
 
+import functools
 import glob
 import os
 import re
@@ -15,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from covpool import artifacts, cluster, npu_parameters
-from covpool.devices import bridge, cpu, smi
+from covpool.devices import bridge, cpu, meter, smi
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError
 from covpool.devices.workers import ALONE
@@ -34,8 +35,8 @@ class NpuDevice(Device):
 
     tells_time = False
 
-    def __init__(self, name, options, adapter, config, record, workers):
-        super().__init__(name, "npu", cpu.PLACE, config, record, workers)
+    def __init__(self, name, options, adapter, config, record, workers, gauge):
+        super().__init__(name, "npu", cpu.PLACE, config, record, workers, gauge)
         self._options = options
         self._adapter = adapter
         self.steps_per_run = options.iterations_per_loop
@@ -85,7 +86,8 @@ def open_npu(name, options, must_exist=True, workers=ALONE):
         "name": found and found.name, "driver": found and found.driver, "threads": None,
         "npu_bridge": adapter.version, "options": _computing(options, parameters),
     }  # fmt: skip
-    return NpuDevice(name, options, adapter, session_config(parameters), record, workers)
+    gauge = meter.PowerGauge("the card by npu-smi", functools.partial(smi.ascend_usage, number))
+    return NpuDevice(name, options, adapter, session_config(parameters), record, workers, gauge)
 
 
 def session_config(parameters):

@@ -1,11 +1,26 @@
 """What the drivers' own tools, `nvidia-smi` and `npu-smi`, say of the accelerators of this host."""
 
 import collections
+import contextlib
+import math
+import os
 import re
+import signal
 import subprocess
 
 #: number: as the tool counts; name: the product; driver: its version, or None where the tool does not say.
 Accelerator = collections.namedtuple("Accelerator", ["number", "name", "driver"])
+
+#: What an accelerator draws and has in use at the moment, by all processes; None for what the tool does not tell.
+Usage = collections.namedtuple("Usage", ["watts", "used_bytes"])
+UNTOLD = Usage(None, None)
+
+#: Seconds that a tool has to answer: before a run starts, and beside one.
+PATIENCE = 60
+PATIENCE_BESIDE_A_RUN = 5
+
+#: Both tools count memory in these, whatever they call them.
+MEBIBYTE = 2**20
 
 
 def nvidia_gpus():
@@ -21,25 +36,101 @@ def nvidia_driver(card):
     return told.strip() or None
 
 
-# npu-smi prints a table for people, two lines an NPU, of which the first holds number, product and health:
-#   | npu-smi 23.0.0                       Version: 23.0.0                                          |
-#   | 0     910B                | OK            | 71.6        41                0    / 0            |
-#   | 0                         | 0000:C1:00.0  | 0           1123 / 15039      1    / 32768        |
-_NPU = re.compile(r"\|\s*(\d+)\s+([A-Za-z0-9_-]*[A-Za-z][A-Za-z0-9_-]*)\s*\|\s*[A-Za-z]+\s*\|")
+def nvidia_usage(card):
+    """The Usage of a card by number or UUID."""
+    told = _told(
+        "nvidia-smi", "--query-gpu=power.draw,memory.used", "--format=csv,noheader,nounits", "--id={}".format(card),
+        patience=PATIENCE_BESIDE_A_RUN,
+    )  # fmt: skip
+    cells = told.strip().split(",")
+    if len(cells) != 2:
+        return UNTOLD
+    watts, mebibytes = map(_number, cells)
+    return Usage(watts, _bytes(mebibytes))
+
+
+# npu-smi prints a table for people. Each chip has two lines: its card's number, product, health and power; and its own
+# number on the card, in some versions the one that the driver counts it by (Phy-ID, Device), and memory. On a card of
+# two chips the power stands at the first one only.
+#   | npu-smi 24.1.0                   Version: 24.1.0                                               |
+#   | NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
+#   | Chip  Phy-ID              | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
+#   | 0     Ascend910           | OK            | 181.4       36                0    / 0             |
+#   | 0     0                   | 0000:9D:00.0  | 0           0    / 0          3447 / 65536         |
+#   | 0     Ascend910           | OK            | -           36                0    / 0             |
+#   | 1     1                   | 0000:9F:00.0  | 0           0    / 0          3188 / 65536         |
 _NPU_VERSION = re.compile(r"npu-smi\s+v?(\d[\w.]*)")
+_CARD = re.compile(
+    r"\|\s*(?P<card>\d+)\s+(?P<name>[A-Za-z0-9_-]*[A-Za-z][A-Za-z0-9_-]*)\s*\|\s*[A-Za-z]+\s*\|\s*(?P<watts>\S+)"
+)
+_CHIP = re.compile(r"\|\s*\d+(?:\s+(?P<number>\d+))?\s*\|[^|]*\|(?P<figures>[^|]*)\|")
+#: Used and all of it, the last column of a chip's line. Before there was HBM-Usage, it is another memory's.
+_HBM, _LAST_PAIR = "HBM-Usage(MB)", re.compile(r"(\d+)\s*/\s*(\d+)\s*\Z")
 
 
 def ascend_npus():
     """The NPUs that npu-smi shows, a list of Accelerator; empty where there is no npu-smi."""
-    told = _told("npu-smi", "info")
+    return [npu for npu, _ in _npu_table(_told("npu-smi", "info"))]
+
+
+def ascend_usage(number):
+    """The Usage of the NPU of this number: the power of its card, all chips together, and its own HBM."""
+    shown = _npu_table(_told("npu-smi", "info", patience=PATIENCE_BESIDE_A_RUN))
+    return next((usage for npu, usage in shown if npu.number == number), UNTOLD)
+
+
+def _npu_table(told):
+    """(Accelerator, Usage) for each chip of npu-smi's table, by the number that the driver counts it by."""
     version = _NPU_VERSION.search(told)
-    found = (_NPU.match(line.strip()) for line in told.splitlines())
-    return [Accelerator(int(row.group(1)), row.group(2), version and version.group(1)) for row in found if row]
+    lines = [line.strip() for line in told.splitlines()]
+    found = []
+    for line, following in zip(lines, lines[1:]):
+        card, chip = _CARD.match(line), _CHIP.match(following)
+        if card:
+            # Where the table has no number of the driver's, a card has one chip.
+            number = chip and chip.group("number") or card.group("card")
+            pair = chip and _HBM in told and _LAST_PAIR.search(chip.group("figures").strip())
+            # A chip without such memory has 0 of 0.
+            used = _number(pair.group(1)) if pair and int(pair.group(2)) else None
+            npu = Accelerator(int(number), card.group("name"), version and version.group(1))
+            found.append((npu, Usage(_number(card.group("watts")), _bytes(used))))
+    return found
 
 
-def _told(*command):
+def _number(text):
+    """A figure as a tool prints it; None for `[N/A]`, `[Not Supported]`, `NA`, `-` and the like."""
     try:
-        found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _bytes(mebibytes):
+    return None if mebibytes is None else int(mebibytes * MEBIBYTE)
+
+
+def _told(*command, patience=PATIENCE):
+    """What a tool prints; nothing where it is absent, ends with an error, or does not answer within `patience`."""
+    try:
+        # In a session of its own: a Ctrl-C is not for it, and it can be ended with all that it has started.
+        tool = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+    except OSError:
         return ""
-    return found.stdout.decode("utf-8", "replace") if found.returncode == 0 else ""
+    with contextlib.closing(tool.stdout):
+        try:
+            out, _ = tool.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            _end(tool)
+            return ""
+    return out.decode("utf-8", "replace") if tool.returncode == 0 else ""
+
+
+def _end(tool):
+    with contextlib.suppress(OSError):
+        os.killpg(tool.pid, signal.SIGKILL)
+    # One that waits inside of the driver ends when the driver lets it, perhaps never.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        tool.wait(timeout=1)

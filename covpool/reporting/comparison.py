@@ -66,7 +66,7 @@ RECORDED = {
     "waiting_share": "speed.waiting_share",
     "images_per_second": "speed.images_per_second",
     "peak_bytes": "memory.peak_bytes",
-    "joules": "energy.joules",
+    "device_peak_bytes": "memory.device_peak_bytes",
 }
 #: The same from its evaluation: key -> key in its scores.
 EVALUATED = {
@@ -122,6 +122,7 @@ def _entry(run, work, reference, tolerance):
         work=work,
         settings=settings(run),
         figures={key: run.value(path) for key, path in RECORDED.items()}
+        | {"joules": run.joules, "joules_per_image": run.joules_per_image}
         | {key: run.score(name) for key, name in EVALUATED.items()},
         evaluation={key: run.score(key) for key in ("split", "checkpoint", "epoch", "images")},
         differs_from_published=differs_from_published(run),
@@ -209,6 +210,9 @@ def remarks(run, reference):
     here, there = (item.value("progress.steps_per_loss") or 1 for item in (run, reference))
     if here != there:
         found.append(f"its losses are those of {_every(here)}, at {reference.title} those of {_every(there)}")
+    here, there = (item.value("energy.source") for item in (run, reference))
+    if here and there and here != there:
+        found.append(f"its energy is that of {here}, at {reference.title} that of {there}")
     if run.kind == reference.kind:
         # Of one kind, what a device was set to is what tells the runs apart.
         ours, theirs = (flatten(item.value("device")) for item in (run, reference))
@@ -244,7 +248,9 @@ def ratios(run, reference):
     """A run's figures over the reference's; None where either has none."""
     pairs = {
         key: (run.value(RECORDED[key]), reference.value(RECORDED[key]))
-        for key in ("loss", "cross_entropy", "seconds_per_step", "images_per_second", "peak_bytes", "joules")
+        for key in (
+            "loss", "cross_entropy", "seconds_per_step", "images_per_second", "peak_bytes", "device_peak_bytes"
+        )  # fmt: skip
     }
     return {
         "loss_difference": relative_difference(*pairs["loss"]),
@@ -252,7 +258,8 @@ def ratios(run, reference):
         "step_ratio": ratio(*pairs["seconds_per_step"]),
         "images_per_second_ratio": ratio(*pairs["images_per_second"]),
         "peak_memory_ratio": ratio(*pairs["peak_bytes"]),
-        "energy_ratio": ratio(*pairs["joules"]),
+        "device_memory_ratio": ratio(*pairs["device_peak_bytes"]),
+        "energy_ratio": ratio(run.joules, reference.joules),
     }
 
 

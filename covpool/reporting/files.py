@@ -50,8 +50,9 @@ CSV_COLUMNS = (
     "origin", "name", "kind", "device", "tensorflow", "status", "model", "pooling", "optimizer", "data", "data_hash",
     "epochs", "epoch_size", "steps", "batch_size", "loss", "cross_entropy", "l2_loss", "center_loss",
     "seconds_per_step", "median_seconds", "p90_seconds", "waiting_share", "images_per_second", "split", "checkpoint",
-    "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes", "joules", "comparable", "loss_difference",
-    "step_ratio", "images_per_second_ratio", "peak_memory_ratio", "energy_ratio", "verdict", "reason", "source",
+    "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes", "device_peak_bytes", "joules",
+    "joules_per_image", "comparable", "loss_difference", "step_ratio", "images_per_second_ratio", "peak_memory_ratio",
+    "device_memory_ratio", "energy_ratio", "verdict", "reason", "source",
 )  # fmt: skip
 
 
@@ -78,7 +79,9 @@ HEADLINES = {
     "step_s": ("seconds_per_step", 1),
     "images_per_s": ("images_per_second", 1),
     "peak_gib": ("peak_bytes", 1 / BYTES_PER_GIB),
+    "device_peak_gib": ("device_peak_bytes", 1 / BYTES_PER_GIB),
     "energy_kj": ("joules", 1e-3),
+    "image_j": ("joules_per_image", 1),
 }
 #: The same of its scores, under a name that says of which split and checkpoint they are.
 SCORES = {

@@ -27,6 +27,10 @@ _SECTIONS = (
 )  # fmt: skip
 _PROGRESS = ("epochs", "epoch_size", "steps", "batch_size")
 _NUMBERS = ("loss", "accuracy", "speed", "memory", "energy")
+_TEXTS = ("energy.source",)
+
+#: Energy that was measured in less than this share of the training is not that of the training.
+COVERED = 0.95
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,17 @@ class Run:
     def score(self, key):
         """An entry of the evaluation's scores, or None."""
         return self.evaluation.scores.get(key) if self.evaluation else None
+
+    @property
+    def joules(self):
+        """The energy of the whole training; None where it, or too much of it, was not measured."""
+        return None if _is_partial(self.record.get("energy", {})) else self.value("energy.joules")
+
+    @property
+    def joules_per_image(self):
+        """The energy of a training picture, validation and all included."""
+        images = self.value("progress.steps") * self.value("progress.batch_size")
+        return self.joules / images if self.joules is not None and images else None
 
 
 def read_run(root, name):
@@ -153,7 +168,7 @@ def _record_problem(record, name):
         f"{section}.{key}"
         for section in _NUMBERS
         for key, value in record[section].items()
-        if value is not None and not _is_number(value)
+        if value is not None and not _is_number(value) and f"{section}.{key}" not in _TEXTS
     ]
     return f"run.json has no number at {', '.join(wrong)}" if wrong else None
 
@@ -168,7 +183,17 @@ def _record_notes(record):
         notes.append("training was interrupted and resumed")
     if record["code"].get("modified"):
         notes.append("the code had changes that are in no revision")
+    if _is_partial(record["energy"]):
+        share, joules = record["energy"]["covered"], record["energy"]["joules"]
+        notes.append(
+            f"energy was measured in {100 * share:.0f} % of the training, {joules / 1000:.1f} kJ, and is left out"
+        )
     return notes
+
+
+def _is_partial(energy):
+    # Records of before there was a share have all or nothing.
+    return energy.get("joules") is not None and energy.get("covered", 1) < COVERED
 
 
 def _scores_problem(scores):

@@ -135,6 +135,10 @@ def energy(value):
     return ABSENT if value is None else f"{value / 1000:.1f} kJ"
 
 
+def joules(value):
+    return ABSENT if value is None else f"{value:.0f} J" if value >= 100 else f"{value:#.3g} J"
+
+
 #: Rows of the table with every figure: name, key, how it is written, and whether the published runs have it.
 FIGURE_ROWS = (
     ("Loss (total), mean of the last epoch", "loss", lambda value: fixed(value, 4), True),
@@ -151,7 +155,9 @@ FIGURE_ROWS = (
     ("Macro F1", "macro_f1", share, False),
     ("Best accuracy on val while training", "best_val_accuracy", share, False),
     ("Peak memory of the training process", "peak_bytes", gibibytes, False),
-    ("Energy", "joules", energy, False),
+    ("Peak memory in use on the device", "device_peak_bytes", gibibytes, False),
+    ("Energy of the training", "joules", energy, False),
+    ("\N{EN DASH} per picture", "joules_per_image", joules, False),
 )
 
 
@@ -165,6 +171,7 @@ REFERENCE_ROWS = (
     ("Seconds per step, ratio", "step_ratio", times_reference),
     ("Images per second, ratio", "images_per_second_ratio", times_reference),
     ("Peak memory of the process, ratio", "peak_memory_ratio", times_reference),
+    ("Peak memory of the device, ratio", "device_memory_ratio", times_reference),
     ("Energy, ratio", "energy_ratio", times_reference),
 )
 

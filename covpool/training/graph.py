@@ -2,11 +2,13 @@
 
 import collections
 import contextlib
+import functools
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool import networks, spd
+from covpool.devices import meter
 from covpool.networks import checkpoints
 from covpool.training import losses, pictures, record
 from covpool.training.plan import run_plan
@@ -224,6 +226,18 @@ class TrainingGraph:
         )
         self._numbers = tf.placeholder(tf.float32, [record.FINGERPRINT_LENGTH], "fingerprint")
         self._leaders_numbers = self.workers.from_leader(self._numbers)
+        # A row a worker, of which each fills in its own.
+        self._own_row = tf.placeholder(tf.float32, [self.workers.count, len(meter.Drawn._fields)], "drawn")
+        self._all_rows = self.workers.sum(self._own_row)
+
+    def drawn_by_all(self, session, drawn):
+        """What all workers have drawn together, a `meter.Drawn`, from what this one has; all have to ask at once."""
+        if self.workers.count == 1:
+            return drawn
+        rows = np.zeros(self._own_row.shape.as_list(), np.float32)
+        rows[self.workers.rank] = drawn
+        found = [meter.Drawn(*row) for row in session.run(self._all_rows, {self._own_row: rows}).tolist()]
+        return functools.reduce(meter.Drawn.beside, found)
 
     def follow(self, session, fingerprint):
         """Take over the variables of worker 0; False if it has another fingerprint, float32 [n], than this one."""

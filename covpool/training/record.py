@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from covpool import artifacts, devices
+from covpool.devices import meter
 from covpool.params import as_plain
 
 #: What a run's result depends on of this package: what the stage `train` names in dvc.yaml.
@@ -102,8 +103,9 @@ def run_record(facts, params, trainer):
             "waiting_share": _waiting_share(timed),
             "images_per_second": _rounded(trainer.global_batch / seconds) if seconds else None,
         },
-        memory={"peak_bytes": devices.peak_memory()},
-        energy={"joules": None},
+        # Of the process, and of all that is in use on its device.
+        memory={"peak_bytes": devices.peak_memory(), "device_peak_bytes": int(trainer.drawn.device_bytes) or None},
+        energy=meter.energy(trainer.drawn, trainer.meter.source),
     ))  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from covpool import artifacts, devices
+from covpool.devices import meter
 from covpool.networks import checkpoints
 from covpool.params import as_plain
 from covpool.training import metrics, pictures, record
@@ -65,6 +66,7 @@ class Trainer:
         if self.pretrained:
             self._check_pretrained()
         self.facts = record.facts(params, self.device, self.root)
+        self.meter = devices.Meter(self.device.gauge)
         self.state = WorkingState(Path(states) / "{}-{}".format(name, record.key(self.facts)[:16]))
         self.events = Events(events if self.workers.leads else None)
         self.signal = None
@@ -112,8 +114,10 @@ class Trainer:
         )
         with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
             self._begin(session)
-            while self.step < self.last_step:
-                self._epoch(session)
+            with self.meter:
+                while self.step < self.last_step:
+                    self._epoch(session)
+            self._sum_up(session)
             if self.workers.leads:
                 with writing(self.root, "the outputs"):
                     self._write_outputs(session)
@@ -136,7 +140,7 @@ class Trainer:
         if progress is None:
             session.run(self.graph.initialise)
             self._load_pretrained(session)
-            progress = {"history": [], "times": [], "epoch_values": [], "best": None}
+            progress = {"history": [], "times": [], "epoch_values": [], "best": None, "drawn": meter.NOTHING}
         if not self.graph.follow(session, record.fingerprint(self.facts)):
             raise devices.DeviceError(
                 "worker {} of {!r} has other parameters, data, code or TensorFlow than worker 0: see to it that both "
@@ -147,6 +151,7 @@ class Trainer:
         self.times = progress["times"]
         self.epoch_values = progress["epoch_values"]
         self.best = progress["best"]
+        self.drawn = self.drawn_before = meter.Drawn(*progress["drawn"])
         self.graph.begin(session)
         with writing(self.root, "TensorBoard's events"):
             self.events.begin(self.resumed)
@@ -180,11 +185,16 @@ class Trainer:
                 self._check_signal(session)
                 values = self._step(session, epoch, rate)
                 progress.step(values, self.times[-1])
+            self._sum_up(session)
             if self.workers.leads:
                 self._end_epoch(session, epoch, rate)
                 progress.end(self.history[-1])
             else:
                 self.epoch_values = []
+
+    def _sum_up(self, session):
+        """What the training has drawn up to now, by all workers and before it was interrupted."""
+        self.drawn = self.drawn_before.then(self.graph.drawn_by_all(session, self.meter.drawn()))
 
     def _step(self, session, epoch, rate):
         before = time.perf_counter()
@@ -278,7 +288,7 @@ class Trainer:
     def _save(self, session):
         progress = {
             "step": self.step, "history": self.history, "times": self.times, "epoch_values": self.epoch_values,
-            "best": self.best,
+            "best": self.best, "drawn": self.drawn,
         }  # fmt: skip
         self.state.save(session, self.graph.saver, self.step, progress)
 
@@ -324,6 +334,8 @@ class Trainer:
         asked = self.stopping if self.workers.count > 1 else self.signal is not None
         if not asked:
             return
+        self.meter.stop()
+        self._sum_up(session)
         if self.workers.leads:
             self._save(session)
         # Without a signal of its own, this worker stops with another one that has got it.

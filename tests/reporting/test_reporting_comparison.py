@@ -69,6 +69,57 @@ def test_ratios_are_against_the_gpu_wherever_it_stands(project):
         assert against["energy_ratio"] is None  # only the GPU told its energy
 
 
+def measured(source, joules, covered=1.0, device_bytes=None):
+    """A change of a record: what a meter has told."""
+
+    def change(record):
+        record["energy"] = {"joules": joules, "seconds": 400.0, "covered": covered, "source": source}
+        record["memory"]["device_peak_bytes"] = device_bytes
+
+    return change
+
+
+def test_energy_and_memory_of_the_device_are_compared(project):
+    project.add_run("npu", change=measured("the card by npu-smi", 9200.0, 0.97, 3 * 2**30))
+    project.add_run("gpu", change=measured("the card by nvidia-smi", 18400.0, 1.0, 6 * 2**30))
+    entry = report(project, ["npu", "gpu"])[0]["npu"]
+    assert entry["against_reference"]["energy_ratio"] == entry["against_reference"]["device_memory_ratio"] == 0.5
+    assert entry["figures"]["joules_per_image"] == pytest.approx(9200 / (120 * 32))
+    assert entry["remarks"] == ["its energy is that of the card by npu-smi, at GPU that of the card by nvidia-smi"]
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    dash = "\N{EN DASH}"
+    assert f"| Energy of the training | {dash} | {dash} | 9.2 kJ | 18.4 kJ |" in text
+    assert f"| {dash} per picture | {dash} | {dash} | 2.40 J | 4.79 J |" in text
+    assert f"| Peak memory in use on the device | {dash} | {dash} | 3.00 GiB | 6.00 GiB |" in text
+    assert "| Peak memory of the device, ratio | 0.500 \N{MULTIPLICATION SIGN} |" in text
+    row = table(project, "reports/comparison.csv")[2]
+    assert (row["device_peak_bytes"], row["energy_ratio"], row["device_memory_ratio"]) == (str(3 * 2**30), "0.5", "0.5")
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    assert (metrics["npu"]["device_peak_gib"], metrics["npu"]["image_j"]) == (3, pytest.approx(2.39583))
+
+
+def test_energy_of_one_source_needs_no_remark(project):
+    for name in ("gpu", "gpu_2"):
+        project.add_run(name, "gpu", change=measured("the card by nvidia-smi", 100.0))
+    assert compared(project, ["gpu", "gpu_2"])["gpu_2"]["remarks"] == []
+
+
+def test_energy_that_was_measured_in_part_is_told_and_compared_with_nothing(project):
+    project.add_run("npu", change=measured("the card by npu-smi", 9200.0, 0.6))
+    project.add_run("gpu", change=measured("the card by npu-smi", 18400.0))
+    entry = report(project, ["npu", "gpu"])[0]["npu"]
+    assert entry["figures"]["joules"] is entry["figures"]["joules_per_image"] is None
+    assert entry["against_reference"]["energy_ratio"] is None
+    assert entry["notes"] == ["energy was measured in 60 % of the training, 9.2 kJ, and is left out"]
+    assert entry["notes"][0] in (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+
+
+def test_energy_that_nobody_told_is_no_energy(project):
+    project.add_run("cpu", change=measured(None, None, 0.0))
+    entry = compared(project, ["cpu"])["cpu"]
+    assert entry["figures"]["joules"] is None and entry["notes"] == []
+
+
 def test_verdict_follows_the_tolerance(project):
     project.add_run("npu", loss=1.19)
     project.add_run("gpu", loss=1.25)

@@ -69,6 +69,15 @@ def other_data_on_worker_1():
     record.fingerprint = lambda facts: original(dict(facts, data=os.environ["HOROVOD_RANK"]))
 
 
+def power_by_rank():
+    """Worker 0 has a device that draws 100 W, with 1 GiB in use, worker 1 one of 150 W and 2 GiB."""
+    from covpool.devices import meter, smi
+
+    original, rank = meter.Meter.__init__, int(os.environ["HOROVOD_RANK"])
+    usage = smi.Usage(100.0 + 50 * rank, (1 + rank) * 2**30)
+    meter.Meter.__init__ = lambda self, gauge: original(self, meter.PowerGauge("a play", lambda: usage))
+
+
 def write_variables():
     """After each epoch, what all variables are."""
     import tensorflow.compat.v1 as tf

@@ -55,6 +55,16 @@ def test_all_workers_have_the_same_variables_to_the_last_bit(project):
     np.testing.assert_allclose(frame.T @ frame, np.eye(128), atol=5e-6)
 
 
+def test_the_energy_is_that_of_all_workers_and_the_memory_that_of_the_fullest_device(project):
+    team = project({"train.epochs": 2})
+    done = team.run("power_by_rank")
+    assert done.returncode == 0, done.stderr
+    record = team.record()
+    # They begin and end within a moment of each other.
+    assert record["energy"]["joules"] == pytest.approx(250 * record["energy"]["seconds"], rel=0.1)
+    assert record["energy"]["covered"] > 0.9 and record["memory"]["device_peak_bytes"] == 2 * 2**30
+
+
 @pytest.fixture(scope="module")
 def start_of(tmp_path_factory):
     """A checkpoint with moving statistics that fit its weights, for runs in which they stay as they are."""
