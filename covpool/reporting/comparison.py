@@ -1,8 +1,9 @@
 """Which runs may be compared, and what the comparison says.
 
-Two runs are comparable when they did the same work: the same pictures (by hash), parameters, steps and batch. Then
-they are measured against the reference: the first GPU among the runs, as in the Ascend port's tables, or a CPU where
-there is no GPU, or an NPU. A run that did other work is listed with the reason, and no ratio or verdict is given.
+Two runs are comparable when they did the same work: the same pictures (by hash), parameters, steps, batch (of all
+workers together) and learning rates (as applied). Then they are measured against the reference: the first GPU among the
+runs, as in the Ascend port's tables, or a CPU where there is no GPU, or an NPU. A run that did other work is listed
+with the reason, and no ratio or verdict is given.
 Published figures are never compared with a run: nothing shows that they come from the same work.
 """
 
@@ -42,6 +43,13 @@ PUBLISHED_CONDITIONS = (
 TIME_ONLY = ("train.nrof_preprocess_threads", "train.log_histograms")
 #: Parameters that name the weights that a run started from; what is compared is the hash of their content.
 START = ("train.pretrained_model", "train.pretrained_hash")
+#: Parameter of one worker; what is compared is the batch of all of them, `progress.batch_size`.
+ONE_WORKERS_BATCH = ("train.batch_size",)
+#: Parameters that make the learning rates; what is compared is the rates that were applied, where a record has them.
+RATES = (
+    "train.learning_rate", "train.learning_rate_decay_factor", "train.learning_rate_decay_epochs", "train.schedule",
+    "train.scale_learning_rate",
+)  # fmt: skip
 
 BYTES_PER_GIB = 2**30
 
@@ -153,7 +161,7 @@ def settings(run):
         "normalisation": run.value("parameters.network.normalisation"),
         "image_size": run.value("parameters.normalise.size"),
         "optimizer": run.value("parameters.train.optimizer"),
-        "learning_rate": rate_text(run.value("parameters.train") or {}),
+        "learning_rate": _rate_of(run),
         "data": run.value("data.kind"),
         "data_hash": run.value("data.hash"),
         "images": run.value("data.images"),
@@ -176,8 +184,15 @@ def differences(run, reference):
     if run.value("data.pretrained") != reference.value("data.pretrained"):
         here, there = (_start_text(item.value("data.pretrained")) for item in (run, reference))
         found.append(f"starts from {here} here, from {there} at {reference.title}")
+    compared_otherwise = TIME_ONLY + START + ONE_WORKERS_BATCH
+    if all(item.value("progress.learning_rates") for item in (run, reference)):
+        found += _other_rates(run, reference)
+        compared_otherwise += RATES
+    elif _scaled_workers(run) != _scaled_workers(reference):
+        here, there = (_scaled_workers(item) for item in (run, reference))
+        found.append(f"learning rate: scaled for {here} workers here, for {there} at {reference.title}")
     for key, here, there in _other_parameters(run, reference):
-        if key not in TIME_ONLY + START:
+        if key not in compared_otherwise:
             found.append(f"parameter {key}: {_plain(here)} here, {_plain(there)} at {reference.title}")
     return found
 
@@ -189,6 +204,31 @@ def _other_parameters(run, reference):
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key) != theirs.get(key)
     ]
+
+
+def _other_rates(run, reference):
+    """The first epoch in which another learning rate was applied, in words; none where there is none."""
+    ours, theirs = (dict(item.value("progress.learning_rates")) for item in (run, reference))
+    here = there = None
+    for epoch in sorted(ours.keys() | theirs.keys()):
+        here, there = ours.get(epoch, here), theirs.get(epoch, there)
+        if not math.isclose(here, there, rel_tol=ROUNDING):
+            return [f"learning rate from epoch {epoch}: {here:g} here, {there:g} at {reference.title}"]
+    return []
+
+
+def _scaled_workers(run):
+    """For how many workers the learning rate was scaled."""
+    return _workers(run) if run.value("parameters.train.scale_learning_rate") not in (None, "none") else 1
+
+
+def _workers(run):
+    return run.value("device.count") or 1
+
+
+def _workers_text(run):
+    count, batch = _workers(run), run.value("parameters.train.batch_size")
+    return f"{count} {'worker' if count == 1 else 'workers'} of batch {batch}"
 
 
 def _every(steps):
@@ -207,6 +247,9 @@ def remarks(run, reference):
         here, there = (_plain(item.value(path)) for item in (run, reference))
         if here != there:
             found.append(f"{what} {here} here, {there} {at}")
+    if _workers(run) != _workers(reference):
+        here, there = (_workers_text(item) for item in (run, reference))
+        found.append(f"{here} here, {there} {at}: each normalises by the statistics of its own batch")
     here, there = (item.value("progress.steps_per_loss") or 1 for item in (run, reference))
     if here != there:
         found.append(f"its losses are those of {_every(here)}, at {reference.title} those of {_every(there)}")
@@ -216,7 +259,7 @@ def remarks(run, reference):
     if run.kind == reference.kind:
         # Of one kind, what a device was set to is what tells the runs apart.
         ours, theirs = (flatten(item.value("device")) for item in (run, reference))
-        for key in sorted(ours.keys() | theirs.keys()):
+        for key in sorted((ours.keys() | theirs.keys()) - {"count"}):
             here, there = (_plain(item.get(key)) for item in (ours, theirs))
             if here != there:
                 found.append(f"device {key} {here} here, {there} {at}")
@@ -330,7 +373,7 @@ def differs_from_published(run):
         epsilon = run.value("parameters.train.adam.epsilon")
         if epsilon != ORIGINAL_ADAM_EPSILON:
             found.append(("ADAM's epsilon", _plain(epsilon), _plain(ORIGINAL_ADAM_EPSILON)))
-    here, original = (rate_text(train) for train in (run.value("parameters.train") or {}, _ORIGINAL_RATE))
+    here, original = _rate_of(run), rate_text(_ORIGINAL_RATE)
     if here != original:
         found.append(("learning rate", here, original))
     augmentation = [name for name in ("crop", "flip", "rotate") if run.value(f"parameters.train.random_{name}")]
@@ -344,6 +387,13 @@ def differs_from_published(run):
 
 
 _ORIGINAL_RATE = {"learning_rate": -1.0, "schedule": NAMED_SCHEDULES["model1"]}
+
+
+def _rate_of(run):
+    """The learning rate of a run, in words."""
+    text, workers = rate_text(run.value("parameters.train") or {}), _scaled_workers(run)
+    scale = run.value("parameters.train.scale_learning_rate")
+    return text if workers == 1 else f"{text}, scaled ({scale}) for {workers} workers"
 
 
 def rate_text(train):

@@ -85,6 +85,7 @@ def run_record(facts, params, trainer):
             "batch_size": trainer.global_batch, "resumed": trainer.resumed,
             # Of a loop on the device only the last step's loss and measures are seen, and averaged over an epoch.
             "steps_per_loss": trainer.device.steps_per_run,
+            "learning_rates": _applied_rates(trainer.history),
         },
         loss={
             "total": last["loss"], "cross_entropy": last["cross_entropy"], "l2": last["l2_loss"],
@@ -107,6 +108,12 @@ def run_record(facts, params, trainer):
         memory={"peak_bytes": devices.peak_memory(), "device_peak_bytes": int(trainer.drawn.device_bytes) or None},
         energy=meter.energy(trainer.drawn, trainer.meter.source),
     ))  # fmt: skip
+
+
+def _applied_rates(history):
+    """[[first epoch, from 0; rate], ...] as applied, with what `train.scale_learning_rate` made of it."""
+    rates = [row["learning_rate"] for row in history]
+    return [[epoch, rate] for epoch, rate in enumerate(rates) if epoch == 0 or rate != rates[epoch - 1]]
 
 
 def step_seconds(times):

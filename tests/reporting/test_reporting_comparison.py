@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from covpool import artifacts
 from covpool.params import NAMED_SCHEDULES
 from covpool.reporting import build_report, comparison, page
-from covpool.reporting.runs import read_run
+from covpool.reporting.runs import READ, Run, read_run
 
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -235,6 +235,102 @@ def test_what_changes_no_figure_but_the_time_is_remarked_upon(project):
     assert entries["gpu_2"]["remarks"] == [
         "device precision mixed here, nothing at GPU", "device threads nothing here, 2 at GPU"
     ]  # fmt: skip
+
+
+SCALES = {"none": lambda workers: 1, "linear": lambda workers: workers, "sqrt": lambda workers: workers**0.5}
+
+
+def team(workers, batch, rate, scale="none", told=True):
+    """A change of a record: so many workers of this batch, with this rate of one, scaled in this way.
+
+    told: the record says which rates were applied, as those of today do.
+    """
+
+    def change(record):
+        record["device"]["count"] = workers
+        record["progress"]["batch_size"] = workers * batch
+        record["parameters"]["train"].update(
+            batch_size=batch, schedule=[[0, rate], [8, rate / 2]], scale_learning_rate=scale
+        )
+        if told:
+            applied = SCALES[scale](workers) * rate
+            record["progress"]["learning_rates"] = [[0, applied], [8, applied / 2]]
+
+    return change
+
+
+def test_workers_that_share_a_batch_do_the_work_of_one_that_has_it(project):
+    project.add_run("gpu", change=team(1, 128, 0.001))
+    project.add_run("gpu_2", "gpu", change=team(2, 64, 0.0005, "linear"))
+    project.add_run("npu", change=team(4, 32, 0.001))
+    entries = report(project, ["gpu", "gpu_2", "npu"])[0]
+    for name, many, batch in (("gpu_2", 2, 64), ("npu", 4, 32)):
+        assert entries[name]["comparable"] is True and entries[name]["verdict"]
+        assert entries[name]["remarks"] == [
+            f"{many} workers of batch {batch} here, 1 worker of batch 128 at GPU: each normalises by the statistics of "
+            "its own batch"
+        ]
+    assert entries["gpu_2"]["settings"]["learning_rate"] == (
+        "0.0005 from epoch 0, 0.00025 from epoch 8, scaled (linear) for 2 workers"
+    )
+    assert entries["gpu"]["work"] == entries["gpu_2"]["work"] == entries["npu"]["work"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (team(2, 128, 0.001), "batch size: 256 here, 128 at GPU"),
+        (team(2, 64, 0.001, "linear"), "learning rate from epoch 0: 0.002 here, 0.001 at GPU"),
+        (team(2, 64, 0.001, "linear", told=False), "learning rate: scaled for 2 workers here, for 1 at GPU"),
+    ],
+)
+def test_another_batch_or_rate_in_all_is_other_work(project, change, difference):
+    project.add_run("gpu", change=team(1, 128, 0.001))
+    project.add_run("npu", change=change)
+    assert difference in compared(project, ["gpu", "npu"])["npu"]["differences"]
+
+
+def test_a_rate_that_parts_late_is_other_work(project):
+    def later(record):
+        team(1, 128, 0.001)(record)
+        record["progress"]["learning_rates"].append([10, 0.0001])
+
+    project.add_run("gpu", change=team(1, 128, 0.001))
+    project.add_run("npu", change=later)
+    assert compared(project, ["gpu", "npu"])["npu"]["differences"] == [
+        "learning rate from epoch 10: 0.0001 here, 0.0005 at GPU"
+    ]
+
+
+def test_rates_that_no_record_tells_go_by_their_parameters(project):
+    project.add_run("gpu", change=team(1, 128, 0.001, told=False))
+    project.add_run("npu", change=team(2, 64, 0.001, told=False))
+    project.add_run("cpu", change=team(1, 128, 0.002, told=False))
+    entries = compared(project, ["gpu", "npu", "cpu"])
+    assert entries["npu"]["comparable"] is True
+    assert [each.split(":")[0] for each in entries["cpu"]["differences"]] == ["parameter train.schedule"]
+
+
+WORKERS, RATE, SCALE = st.sampled_from([1, 2, 3, 4, 8]), st.sampled_from([0.001, 0.0003]), st.sampled_from(list(SCALES))
+
+
+@given(WORKERS, WORKERS, SCALE, SCALE, RATE, RATE, st.booleans())
+def test_work_is_compared_by_batch_and_rate_of_all_workers(here, there, scale, other_scale, rate, other_rate, share):
+    """The same total as the reference's, dealt out among other workers, is the same work, and nothing else is."""
+
+    def run(name, change):
+        record = {"kind": "gpu", "data": {}, "progress": {}, "device": {}, "parameters": {"train": {}}}
+        change(record)
+        return Run(name, READ, record=record)
+
+    whole = 48  # the workers' least common multiple, doubled
+    ours = run("a", team(here, whole // here, rate / SCALES[scale](here) if share else rate, scale))
+    theirs = run("b", team(there, whole // there, other_rate / SCALES[other_scale](there), other_scale))
+    applied = rate if share else rate * SCALES[scale](here)
+    same = abs(applied - other_rate) < 1e-9
+    assert (comparison.differences(ours, theirs) == []) is same
+    assert (comparison.differences(theirs, ours) == []) is same
+    assert any("of batch" in text for text in comparison.remarks(ours, theirs)) is (here != there)
 
 
 def test_losses_of_a_device_loop_are_told_from_those_of_every_step(project):

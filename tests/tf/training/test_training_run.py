@@ -64,7 +64,7 @@ def test_the_record_is_sealed_and_agrees_with_the_tables(finished):
     assert record["loss"] == {"total": last["loss"], "cross_entropy": last["cross_entropy"], "l2": last["l2_loss"],
                               "center": last["center_loss"]}  # fmt: skip
     assert record["progress"] == {"epochs": 3, "epoch_size": 3, "steps": 9, "batch_size": 6, "resumed": False,
-                                  "steps_per_loss": 1}
+                                  "steps_per_loss": 1, "learning_rates": [[0, 0.002], [2, 0.001]]}
     assert record["tensorflow"] == devices.describe_tensorflow() and record["kind"] == "cpu"
     assert record["data"]["images"] == {"train": 40, "val": 17}
     with open(str(finished.folder / "runs/cpu/times.csv"), newline="") as stream:
