@@ -11,7 +11,7 @@ from covpool.devices.cpu import open_cpu
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError, LostWorkers
 from covpool.devices.gpu import open_gpu
-from covpool.devices.hccl import HcclWorkers
+from covpool.devices.hccl import open_hccl
 from covpool.devices.host import describe_host, describe_tensorflow, peak_memory
 from covpool.devices.meter import Meter
 from covpool.devices.npu import open_npu
@@ -41,4 +41,4 @@ def open_workers(name, options):
     """
     if options.workers == 1:
         return ALONE
-    return HcclWorkers(name, options.workers) if options.kind == "npu" else open_horovod(name, options.workers)
+    return open_hccl(name, options.workers) if options.kind == "npu" else open_horovod(name, options.workers)

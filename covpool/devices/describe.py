@@ -8,6 +8,8 @@ builds the training graph and the session's configuration of a run of params.yam
     config.pb    the session's ConfigProto, serialised
     summary.md   both for people: options, operations by type, shapes that are open, variables, inputs
 
+Of a run with several workers it is worker 0, with all that it exchanges; no other is started.
+
 This is what one looks at, or sends to support, before a first run on new hardware. It needs npu_bridge for an NPU, but
 no NPU, and no data: pictures of the right size are made up.
 """
@@ -20,11 +22,23 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from covpool import artifacts, interpreter
-from covpool.devices import DeviceError, describe_tensorflow, open_device, open_npu
+from covpool import artifacts, cluster, interpreter
+from covpool.devices import ALONE, DeviceError, describe_tensorflow, open_device, open_npu
+from covpool.devices.hccl import HcclWorkers
+from covpool.devices.workers import HorovodWorkers, has_horovod
 from covpool.params import ParamsError, load_params
 from covpool.training.graph import TrainingGraph
 from covpool.training.pictures import Faces
+
+
+def first_worker(name, options):
+    """Worker 0 of the run `name`, to build its graph; nobody is connected. ALONE where that can't be had."""
+    if options.workers == 1:
+        return ALONE
+    if options.kind == "npu":
+        chip = cluster.Member(rank=0, local_rank=0, local_count=options.workers, device=options.visible_device)
+        return HcclWorkers(name, options.workers, chip)
+    return HorovodWorkers(options.workers) if has_horovod() else ALONE
 
 
 def blank_graph(params, device):
@@ -72,6 +86,10 @@ def _summary(params, device, graph):
     operations = step_operations(graph)
     yield "# The run {!r}: what it gives to its device".format(device.name)
     yield ""
+    wanted = params.device_options[device.name].workers
+    if wanted > 1:
+        yield _which_worker(device.workers, wanted)
+        yield ""
     yield "Kind {}, TensorFlow {version} (build {build}), Python {python}.".format(device.kind, **describe_tensorflow())
     told = {key: value for key, value in device.record.items() if isinstance(value, (str, int))}
     yield "Device: {}.".format(", ".join("{} {}".format(*item) for item in told.items()))
@@ -80,8 +98,11 @@ def _summary(params, device, graph):
     yield "## A training step"
     yield ""
     train = params.train
-    yield "{} pictures of {}x{}; {} steps an epoch, {} in one session.run{}.".format(
-        train.batch_size, params.normalise.size, params.normalise.size, train.epoch_size, device.steps_per_run,
+    workers = device.workers.count
+    yield "{} pictures of {}x{}{}; {} steps an epoch, {} in one session.run{}.".format(
+        train.batch_size, params.normalise.size, params.normalise.size,
+        "" if workers == 1 else " (of {} workers together {})".format(workers, workers * train.batch_size),
+        train.epoch_size, device.steps_per_run,
         "" if device.steps_per_run == 1 else " (by an op IterationOp, which is added when the session is there)",
     )  # fmt: skip
     yield ""
@@ -99,6 +120,8 @@ def _summary(params, device, graph):
     yield ""
     counts = collections.Counter(operation.type for operation in operations)
     yield from _table(("operation", "how often"), sorted(counts.items()))
+    if device.workers.count > 1:
+        yield from _exchanges(device, operations)
     yield "## Shapes that are open"
     yield ""
     found = open_shapes(operations)
@@ -109,6 +132,31 @@ def _summary(params, device, graph):
     )
     yield ""
     yield from _table(("tensor", "operation", "shape"), [(each.name, each.op.type, each.shape) for each in found])
+
+
+def _which_worker(workers, wanted):
+    if workers.count == wanted:
+        return "Worker 0 of {}; the others have the same graph but for constants.".format(wanted)
+    return (
+        "The run has {} workers. What they exchange is not shown, and the batch is that of a worker by itself: this "
+        "Python ({}) has no Horovod; `make setup-workers` builds it.".format(wanted, sys.executable)
+    )
+
+
+def _exchanges(device, operations):
+    yield "## What workers exchange in a step"
+    yield ""
+    step = set(operations)
+    made = [each for each in device.workers.exchanges if each.operation in step]
+    parts = [("gradients", [each.bytes for each in made if each.of_gradient]),
+             ("all else", [each.bytes for each in made if not each.of_gradient]),
+             ("together", [each.bytes for each in made])]  # fmt: skip
+    yield from _table(("what", "exchanges", "bytes from each worker"), [
+        (what, len(sizes), sum(sizes)) for what, sizes in parts
+    ])  # fmt: skip
+    if device.skips_overflow:
+        yield "The adapter adds one for loss scaling: whether the gradients of any worker overflow."
+        yield ""
 
 
 def _session(device):
@@ -146,10 +194,11 @@ def main():
             known = ", ".join(params.device_options)
             raise ParamsError("--device {!r}: device_options has {}".format(options.device, known))
         interpreter.hand_on(options.device, wanted, ["-m", "covpool.devices.describe"] + sys.argv[1:])
+        workers = first_worker(options.device, wanted)
         if wanted.kind == "npu":
-            device = open_npu(options.device, wanted, must_exist=False)
+            device = open_npu(options.device, wanted, must_exist=False, workers=workers)
         else:
-            device = open_device(options.device, wanted)
+            device = open_device(options.device, wanted, workers)
         write(params, device, options.out)
     except (DeviceError, ParamsError, OSError) as error:
         sys.exit("describe: {}".format(error))

@@ -12,36 +12,34 @@ import tensorflow.compat.v1 as tf
 from covpool import cluster
 from covpool.devices import bridge
 from covpool.devices.errors import DeviceError, LostWorkers
-from covpool.devices.workers import Alone
+from covpool.devices.workers import Several
 
 #: How `hccl_ops.allreduce` puts tensors together: gradients in a few large exchanges, each as soon as it is complete;
 #: anything else goes by itself, or what the forward pass needs would wait for gradients that come after it.
 GRADIENT, ALONE = 1, 0
 
 
-class HcclWorkers(Alone):
-    """This process as one of the workers that the environment connects; see `covpool.cluster`.
+class HcclWorkers(Several):
+    """This process as one of the `count` workers of the run `name`.
 
-    device: the number of its chip.
+    member: which one, a `cluster.Member`. device: the number of its chip.
     """
 
-    def __init__(self, name, count):
-        try:
-            member = cluster.own(count, os.environ)
-        except cluster.ClusterError as error:
-            raise DeviceError("device {!r}: {}.".format(name, error)) from None
+    def __init__(self, name, count, member):
+        super().__init__()
         self._adapter = bridge.load(name)
         self.count = count
         self.rank, self.local_rank, self.local_count, self.device = member
 
     def sum(self, tensor):
-        return bridge.allreduce(self._adapter, tensor, ALONE)
+        return self._noted(tensor, bridge.allreduce(self._adapter, tensor, ALONE))
 
     def mean(self, tensor):
         return self.sum(tensor) / self.count
 
     def mean_gradient(self, gradient):
-        return bridge.allreduce(self._adapter, gradient, GRADIENT) / self.count
+        exchanged = bridge.allreduce(self._adapter, gradient, GRADIENT)
+        return self._noted(gradient, exchanged, of_gradient=True) / self.count
 
     def from_leader(self, tensor):
         # Everybody else adds nothing to the leader's. hccl_ops.broadcast wants the leader's number in HCCL's count,
@@ -61,3 +59,11 @@ class HcclWorkers(Alone):
                 "the NPUs can't exchange: another worker has ended, can't be reached, or differs ({}); run again to go "
                 "on from the last state.".format(str(error).split("\n")[0])
             ) from error
+
+
+def open_hccl(name, count):
+    """This process as the worker of `count` that its environment says; DeviceError where that connects no such one."""
+    try:
+        return HcclWorkers(name, count, cluster.own(count, os.environ))
+    except cluster.ClusterError as error:
+        raise DeviceError("device {!r}: {}.".format(name, error)) from None

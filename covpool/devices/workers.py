@@ -11,12 +11,18 @@ states and outputs and validates.
 and Easy Distributed Deep Learning in TensorFlow, arXiv 1802.05799), on NPUs through HCCL (`hccl`).
 """
 
+import collections
 import contextlib
+import importlib
 import os
 
 import tensorflow.compat.v1 as tf
 
 from covpool.devices.errors import DeviceError, LostWorkers
+
+#: One exchange of a graph: the operation that gives its result, the bytes that each worker sends, and whether they are
+#: a gradient that nothing but the optimiser waits for.
+Exchange = collections.namedtuple("Exchange", ["operation", "bytes", "of_gradient"])
 
 
 class Alone:
@@ -27,6 +33,8 @@ class Alone:
 
     count = local_count = 1
     rank = local_rank = 0
+    #: What was built to be exchanged, `Exchange`s.
+    exchanges = ()
 
     @property
     def leads(self):
@@ -56,10 +64,26 @@ class Alone:
 ALONE = Alone()
 
 
-class HorovodWorkers(Alone):
-    """This process as one of the workers that Horovod knows of, over Gloo or, on GPUs, NCCL where it was built in."""
+class Several(Alone):
+    """What workers that exchange have in common: they keep a list of it."""
 
     def __init__(self):
+        self.exchanges = []
+
+    def _noted(self, tensor, result, of_gradient=False):
+        size = tensor.shape.num_elements() * tensor.dtype.size
+        self.exchanges.append(Exchange(result.op, size, of_gradient))
+        return result
+
+
+class HorovodWorkers(Several):
+    """This process as one of the workers that Horovod knows of, over Gloo or, on GPUs, NCCL where it was built in.
+
+    count: of how many it is to be worker 0 in a graph that is only looked at; None: as Horovod was started.
+    """
+
+    def __init__(self, count=None):
+        super().__init__()
         # Without the fusion of tensors that happen to be ready at once, whose order of adding depends on the moment:
         # more than two workers would not repeat the last digit.
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
@@ -73,17 +97,23 @@ class HorovodWorkers(Alone):
         with _told("the workers can't find each other"):
             horovod.init()
         self._horovod = horovod
-        self.count, self.rank = horovod.size(), horovod.rank()
-        self.local_count, self.local_rank = horovod.local_size(), horovod.local_rank()
+        if count is None:
+            self.count, self.rank = horovod.size(), horovod.rank()
+            self.local_count, self.local_rank = horovod.local_size(), horovod.local_rank()
+        else:
+            self.count = self.local_count = count
 
     def mean(self, tensor):
-        return self._horovod.allreduce(tensor, op=self._horovod.Average)
+        return self._noted(tensor, self._horovod.allreduce(tensor, op=self._horovod.Average))
+
+    def mean_gradient(self, gradient):
+        return self._noted(gradient, self._horovod.allreduce(gradient, op=self._horovod.Average), of_gradient=True)
 
     def sum(self, tensor):
-        return self._horovod.allreduce(tensor, op=self._horovod.Sum)
+        return self._noted(tensor, self._horovod.allreduce(tensor, op=self._horovod.Sum))
 
     def from_leader(self, tensor):
-        return self._horovod.broadcast(tensor, root_rank=0)
+        return self._noted(tensor, self._horovod.broadcast(tensor, root_rank=0))
 
     @contextlib.contextmanager
     def exchange(self):
@@ -103,6 +133,15 @@ def _told(what):
         if isinstance(error, tf.errors.OpError) and (operation is None or not operation.type.startswith("Horovod")):
             raise
         raise LostWorkers("{}; run again to go on from the last state.".format(what)) from error
+
+
+def has_horovod():
+    """Whether this Python has a Horovod that was built for its TensorFlow."""
+    try:
+        importlib.import_module("horovod.tensorflow")
+    except ImportError:
+        return False
+    return True
 
 
 def open_horovod(name, count):

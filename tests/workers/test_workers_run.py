@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from workers_project import ended, finished_steps, wait_until, workers_of
+from workers_project import ROOT, ended, finished_steps, wait_until, workers_of
 
 from covpool import artifacts, launch
 
@@ -63,6 +64,25 @@ def test_the_energy_is_that_of_all_workers_and_the_memory_that_of_the_fullest_de
     # They begin and end within a moment of each other.
     assert record["energy"]["joules"] == pytest.approx(250 * record["energy"]["seconds"], rel=0.1)
     assert record["energy"]["covered"] > 0.9 and record["memory"]["device_peak_bytes"] == 2 * 2**30
+
+
+def test_worker_0_is_described_with_what_it_exchanges_and_nobody_is_started(project):
+    team = project({"network.pooling": "covariance"}, 3)
+    found = subprocess.run(
+        [str(ROOT / "stages" / "tf"), "-m", "covpool.devices.describe", "--device", "cpu", "--out", "out"],
+        cwd=str(team.folder), env=team.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (found.returncode, found.stderr) == (0, "")
+    summary = (team.folder / "out/summary.md").read_text()
+    assert "Worker 0 of 3;" in summary and "6 pictures of 48x48 (of 3 workers together 18);" in summary
+    reduced = int(summary.split("| HorovodAllreduce | ")[1].split(" |")[0])
+    assert "| together | {} | ".format(reduced) in summary and "HorovodBroadcast" not in summary
+    meta = tf.MetaGraphDef.FromString((team.folder / "out/graph.meta").read_bytes())
+    import horovod.tensorflow  # noqa: F401 - its operations, without which the graph can't be read
+    with tf.Graph().as_default():
+        tf.train.import_meta_graph(meta)
+        trained = [each.shape.num_elements() for each in tf.trainable_variables()]
+    assert "| gradients | {} | {} |".format(len(trained), 4 * sum(trained)) in summary
 
 
 @pytest.fixture(scope="module")

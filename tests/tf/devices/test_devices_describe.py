@@ -1,7 +1,9 @@
 """What this host has, and what a run would give to its device: the two programs, in processes of their own."""
+import importlib.util
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from npu_standin import STANDIN, give_npu
@@ -52,6 +54,72 @@ def test_graph_and_configuration_are_written_without_an_npu(with_standin):
     open_ones = summary.split("## Shapes that are open")[1]
     listed = [line.split(" | ")[1] for line in open_ones.splitlines() if line.startswith("| ") and ":" in line]
     assert set(listed) <= {"FusedBatchNormV3", "BroadcastGradientArgs"}
+
+
+def described(project, name, count):
+    """The summary of a run with `count` workers, and the MetaGraphDef."""
+    project.change({"device_options.{}.workers".format(name): count, "network.pooling": "covariance"})
+    found = run(project, "covpool.devices.describe", "--device", name, "--out", "out-{}".format(count))
+    assert found.returncode == 0, found.stderr
+    out = project.folder / "out-{}".format(count)
+    return out, (out / "summary.md").read_text(), tf.MetaGraphDef.FromString((out / "graph.meta").read_bytes())
+
+
+def exchanges(summary):
+    """{what: (how many, bytes)} of the summary's table."""
+    section = summary.split("## What workers exchange in a step")[1].split("##")[0]
+    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+    return {what: (int(many), int(size)) for what, many, size in cells}
+
+
+def test_worker_0_of_several_npus_is_described_with_what_it_exchanges(with_standin):
+    """No rank table, no chief, nobody else: nothing is run. The counts are those of the graph that was written."""
+    assert not {"RANK_TABLE_FILE", "RANK_SIZE", "CM_CHIEF_IP"} & set(with_standin.environment)
+    out, summary, meta = described(with_standin, "npu", 8)
+    assert "Worker 0 of 8;" in summary and "6 pictures of 48x48 (of 8 workers together 48);" in summary
+    config = tf.ConfigProto.FromString((out / "config.pb").read_bytes())
+    [optimizer] = config.graph_options.rewrite_options.custom_optimizers
+    assert optimizer.parameter_map["hcom_parallel"].b is True and "| hcom_parallel | b | True |" in summary
+    with tf.Graph().as_default():
+        tf.train.import_meta_graph(meta)
+        trained, everything = (
+            [each.shape.num_elements() for each in found] for found in (tf.trainable_variables(), tf.global_variables())
+        )
+    found = exchanges(summary)
+    # All is of four bytes.
+    assert found["gradients"] == (len(trained), 4 * sum(trained))
+    made = [
+        np.prod([dim.size for dim in node.attr["_output_shapes"].list.shape[0].dim], dtype=np.int64)
+        for node in meta.graph_def.node if node.name.endswith("/HcomAllReduce")
+    ]  # fmt: skip
+    # Beside a step's: every variable once, at the start; 16 numbers to compare; a row of 5 a worker, at an epoch's end.
+    assert found["together"] == (
+        len(made) - len(everything) - 2, 4 * (sum(made) - sum(everything) - 16 - 8 * 5))
+    assert found["all else"][0] > 2 * 6  # the moving statistics of six convolutions, and more
+
+
+def test_an_npu_by_itself_exchanges_nothing(with_standin):
+    _, summary, meta = described(with_standin, "npu", 1)
+    assert "exchange" not in summary and "Worker 0" not in summary and "hcom_parallel" not in summary
+    assert not [node.name for node in meta.graph_def.node if "HcomAllReduce" in node.name]
+
+
+def test_an_overflow_that_the_adapter_exchanges_is_named(with_standin):
+    with_standin.change({
+        "device_options.npu.workers": 2, "device_options.npu.loss_scaling": "dynamic",
+        "device_options.npu.precision_mode": "allow_mix_precision",
+    })  # fmt: skip
+    assert run(with_standin, "covpool.devices.describe", "--device", "npu", "--out", "out").returncode == 0
+    assert "The adapter adds one for loss scaling" in (with_standin.folder / "out/summary.md").read_text()
+
+
+def test_without_horovod_the_summary_says_that_the_exchange_is_not_shown(project):
+    if importlib.util.find_spec("horovod"):
+        pytest.skip("this Python has Horovod; tests/workers looks at what is shown then")
+    _, summary, _ = described(project, "cpu", 2)
+    assert "The run has 2 workers. What they exchange is not shown" in summary
+    assert "this Python ({}) has no Horovod; `make setup-workers`".format(sys.executable) in summary
+    assert "6 pictures of 48x48; 3 steps" in summary and "## What workers exchange" not in summary
 
 
 def test_without_npu_bridge_it_says_so(project):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from covpool import devices
+from covpool.devices import describe
 from covpool.training.graph import TrainingGraph
 from covpool.training.pictures import Faces
 
@@ -154,6 +155,18 @@ def test_a_worker_that_is_not_connected_is_refused(params_with, worker, monkeypa
     monkeypatch.setenv("ASCEND_DEVICE_ID", "3")
     with pytest.raises(devices.DeviceError, match="RANK_ID is 1 and ASCEND_DEVICE_ID 3, and .* has device 4 for this"):
         devices.open_workers("npu", options)
+
+
+def test_a_worker_that_is_only_described_can_not_be_run(params_with, npu_bridge):
+    from npu_bridge import contract
+
+    params = params_with(SEVERAL)
+    options = params.device_options["npu"]
+    workers = describe.first_worker("npu", options)
+    device = devices.open_npu("npu", options, must_exist=False, workers=workers)
+    graph = describe.blank_graph(params, device)
+    with pytest.raises(contract.ContractError, match="no chief, no table"):
+        device.session(graph.graph)
 
 
 def test_an_error_of_the_exchange_is_told(built):

@@ -115,6 +115,11 @@ def connected(environment):
     return size
 
 
+def workers(environment):
+    """How many the environment speaks of, 0 where it says nothing: a graph can be built without it."""
+    return int(environment.get("RANK_SIZE") or environment.get("CM_WORKER_SIZE") or 0)
+
+
 def on_device(fetched):
     """The operations that a run of `fetched` gives to the device: all but the host's input pipeline and its text."""
     todo, found = list(fetched), collections.OrderedDict()

@@ -16,7 +16,7 @@ _TYPES = (tf.int8, tf.int32, tf.float16, tf.float32)
 
 
 def allreduce(tensor, reduction, fusion=1, fusion_id=-1, group="hccl_world_group"):
-    size = contract.connected(os.environ)
+    size = contract.workers(os.environ)
     if not isinstance(tensor, tf.Tensor) or tensor.dtype not in _TYPES or not tensor.shape.is_fully_defined():
         raise contract.ContractError("allreduce of {}".format(tensor))
     if reduction not in ("max", "min", "prod", "sum") or fusion not in (0, 1, 2) or (fusion == 2) != (fusion_id >= 0):
@@ -26,7 +26,7 @@ def allreduce(tensor, reduction, fusion=1, fusion_id=-1, group="hccl_world_group
     tf.add_to_collection(EXCHANGED, (tensor, fusion))
     with tf.name_scope("npu_bridge"):
         if "HOROVOD_GLOO_RENDEZVOUS_ADDR" not in os.environ:
-            return tensor * tf.constant(size, tensor.dtype)
+            return tf.multiply(tensor, tf.constant(size, tensor.dtype), "HcomAllReduce")
         return _horovod(size).allreduce(tensor, op=_horovod(size).Sum)
 
 

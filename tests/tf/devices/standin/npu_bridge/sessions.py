@@ -3,10 +3,12 @@
 Like newer adapters, which wrap TensorFlow's Session when they are imported.
 """
 
+import os
+
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import session as tf_session
 
-from npu_bridge import contract
+from npu_bridge import contract, hccl_ops
 
 LOOP = "IterationOp"
 #: The sessions of this process, as `Recorded`, in the order in which they were opened.
@@ -29,6 +31,8 @@ def _init(self, target="", graph=None, config=None):
     if not any(each.name == "NpuOptimizer" for each in optimizers):
         return _INIT(self, target, graph, config)
     parameters = contract.check_config(config)
+    if (graph or tf.get_default_graph()).get_collection(hccl_ops.EXCHANGED):
+        contract.connected(os.environ)
     plain = tf.ConfigProto()
     plain.CopyFrom(config)
     del plain.graph_options.rewrite_options.custom_optimizers[:]
