@@ -2,6 +2,7 @@
 
 from covpool.networks.covpoolnet import (
     BATCH_NORM_DECAY,
+    BIMAP_SIZE,
     BIMAP_WEIGHT,
     EMBEDDING_SIZE,
     IMAGE_SIZE,
@@ -13,6 +14,7 @@ from covpool.networks.layers import Layers, keyed_dropout
 
 __all__ = [
     "BATCH_NORM_DECAY",
+    "BIMAP_SIZE",
     "BIMAP_WEIGHT",
     "EMBEDDING_SIZE",
     "IMAGE_SIZE",

@@ -56,10 +56,10 @@ def build(images, layers, network, settings, classes):
 
 def _convolutions(images, layers):
     """[B, 100, 100, 3] -> [B, 144, 256]: the features of the 12x12 positions."""
-    net = layers.max_pool(layers.convolution(images, 64, "Conv2d_1"))
-    net = layers.max_pool(layers.convolution(net, 96, "Conv2d_2"))
+    net = layers.convolution(images, 64, "Conv2d_1", pooled=True)
+    net = layers.convolution(net, 96, "Conv2d_2", pooled=True)
     net = layers.convolution(net, 128, "Conv2d_3")
-    net = layers.max_pool(layers.convolution(net, 128, "Conv2d_4"))
+    net = layers.convolution(net, 128, "Conv2d_4", pooled=True)
     net = layers.convolution(net, 256, "Conv2d_5")
     net = layers.convolution(net, 256, "Conv2dfo_6")
     return tf.reshape(net, [-1, int(net.shape[1]) * int(net.shape[2]), int(net.shape[3])])

@@ -8,6 +8,7 @@ leaves the others' weights as they were, and all TensorFlow builds start from th
 import collections
 import zlib
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 KERNEL_DEVIATION = 0.1
@@ -39,16 +40,15 @@ class Layers:
         self._dropout = dropout
         self._over_workers = over_workers
 
-    def convolution(self, inputs, channels, scope):
-        """3x3, stride 1, SAME, no bias, batch normalisation, ReLU: [B, h, w, c] -> [B, h, w, channels]."""
+    def convolution(self, inputs, channels, scope, pooled=False):
+        """3x3, stride 1, SAME, no bias, batch normalisation, ReLU: [B, h, w, c] -> [B, h, w, channels].
+
+        pooled: then the maxima of 2x2 squares, [B, h // 2, w // 2, channels]; an odd last row or column is left out.
+        """
         with tf.variable_scope(scope):
             kernel = self.kernel([3, 3, int(inputs.shape[-1]), channels])
             outputs = tf.nn.conv2d(inputs, kernel, strides=[1, 1, 1, 1], padding="SAME")
-            return self._told(scope, tf.nn.relu(self.batch_norm(outputs)))
-
-    def max_pool(self, inputs):
-        """2x2, stride 2, VALID: an odd last row or column is left out."""
-        return tf.nn.max_pool2d(inputs, ksize=2, strides=2, padding="VALID")
+            return self._told(scope, tf.nn.relu(self.batch_norm(outputs, pooled)))
 
     def fully_connected(self, inputs, outputs, scope, relu=True):
         """No bias, batch normalisation, ReLU unless told otherwise: [B, n] -> [B, outputs]."""
@@ -79,11 +79,14 @@ class Layers:
         self.kernels.append(weights)
         return weights
 
-    def batch_norm(self, inputs):
+    def batch_norm(self, inputs, pooled=False):
         """Normalise each channel over the batch (and the positions), or by the moving statistics: [B, ..., c].
 
         S. Ioffe, C. Szegedy: Batch Normalization, ICML 2015. As in the original's library the moving variance follows
         the unbiased variance of the batch, while the batch itself is divided by the biased one.
+
+        pooled: the maxima of 2x2 squares of the normalised positions, computed as the normalised maxima. Without a
+        scale that could be negative the two are the same, as for the ReLU after it.
         """
         channels = int(inputs.shape[-1])
         with tf.variable_scope("BatchNorm"):
@@ -91,11 +94,12 @@ class Layers:
             moving_mean = variable("moving_mean", [channels], tf.zeros_initializer(), trainable=False)
             moving_variance = variable("moving_variance", [channels], tf.ones_initializer(), trainable=False)
             if not self.training:
-                return _normalised(inputs, moving_mean, moving_variance, beta)
-            if inputs.shape.ndims == 4:
-                outputs, mean, variance = tf.nn.fused_batch_norm(
-                    inputs, tf.ones([channels]), beta, epsilon=BATCH_NORM_EPSILON, is_training=True
-                )
+                maxima = _max_pool(inputs) if pooled else inputs
+                return _normalised(maxima, moving_mean, moving_variance, beta)
+            if pooled:
+                outputs, mean, variance = _normalised_maxima(inputs, tf.convert_to_tensor(beta))
+            elif inputs.shape.ndims == 4:
+                outputs, mean, variance = _normalised_by_batch(inputs, beta)
             else:
                 mean, biased = tf.nn.moments(inputs, [0])
                 outputs = _normalised(inputs, mean, biased, beta)
@@ -113,6 +117,33 @@ def _normalised(inputs, mean, variance, beta):
     return tf.nn.fused_batch_norm(
         inputs, tf.ones_like(beta), beta, mean=mean, variance=variance, epsilon=BATCH_NORM_EPSILON, is_training=False
     )[0]
+
+
+def _normalised_by_batch(inputs, beta):
+    """[B, h, w, c] by its own statistics; returns these, the variance unbiased, too."""
+    scale = tf.ones([int(inputs.shape[-1])])
+    return tf.nn.fused_batch_norm(inputs, scale, beta, epsilon=BATCH_NORM_EPSILON, is_training=True)
+
+
+@tf.custom_gradient
+def _normalised_maxima(inputs, beta):
+    """As `_normalised_by_batch`, of maxima of 2x2 squares.
+
+    The backward pass is that of normalising first. But the large normalised positions, the most memory that a step
+    would hold, are not kept for it: both of its operations need the inputs, which are kept for the convolution anyway.
+    """
+    count = np.prod(inputs.shape.as_list()[:3], dtype=float)
+    normalised, mean, variance = _normalised_by_batch(inputs, beta)
+    maxima = _max_pool(inputs)
+
+    def gradient(outer, *_):
+        return tf.gradients(normalised, [inputs, beta], tf.gradients(maxima, inputs, outer))
+
+    return (_normalised(maxima, mean, variance * ((count - 1.0) / count), beta), mean, variance), gradient
+
+
+def _max_pool(inputs):
+    return tf.nn.max_pool2d(inputs, ksize=2, strides=2, padding="VALID")
 
 
 def keyed_dropout(keep_probability, step, workers=1, rank=0):

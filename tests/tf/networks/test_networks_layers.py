@@ -41,12 +41,6 @@ def test_convolution_is_scipys_correlation():
             np.testing.assert_allclose(found[n, :, :, channel], np.maximum(normal, 0), atol=1e-5)
 
 
-def test_max_pool_leaves_an_odd_end_out():
-    images = np.arange(2 * 5 * 5 * 1, dtype=np.float32).reshape(2, 5, 5, 1)
-    found, _ = run(networks.Layers(training=False).max_pool(tf.constant(images)))
-    np.testing.assert_array_equal(found[:, :, :, 0], images[:, [[1, 1], [3, 3]], [[1, 3], [1, 3]], 0])
-
-
 @pytest.mark.parametrize("shape", [(6, 5), (3, 4, 4, 5)])
 def test_batch_norm_in_training_uses_the_batch_and_moves_the_statistics(shape):
     values = (3 + 2 * np.random.RandomState(0).standard_normal(shape)).astype(np.float32)
@@ -77,6 +71,67 @@ def test_batch_norm_gradient_is_that_of_finite_differences(shape):
     step = 1e-5
     wanted = (loss(values + step * direction) - loss(values - step * direction)) / (2 * step)
     assert found == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+def maxima(x):
+    """Of 2x2 squares; an odd end is left out."""
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    return np.max([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=0)
+
+
+def normalised(x, beta):
+    return (x - x.mean(axis=(0, 1, 2))) / np.sqrt(x.var(axis=(0, 1, 2)) + 1e-3) + beta
+
+
+def test_pooled_batch_norm_gives_the_maxima_of_the_normalised_positions():
+    rng = np.random.RandomState(3)
+    values, beta = 3 + 2 * rng.standard_normal((3, 7, 5, 4)), rng.standard_normal(4)
+    layers = networks.Layers(training=True, batch_norm_decay=0.9)
+    outputs = layers.batch_norm(tf.constant(values, tf.float32), pooled=True)
+    found, named = run(outputs, layers, {"BatchNorm/beta": beta})
+    np.testing.assert_allclose(found, maxima(normalised(values, beta)), atol=2e-5)
+    # The statistics are those of all positions, not of the maxima.
+    np.testing.assert_allclose(named["BatchNorm/moving_mean"], 0.1 * values.mean(axis=(0, 1, 2)), rtol=1e-5)
+    unbiased = values.var(axis=(0, 1, 2), ddof=1)
+    np.testing.assert_allclose(named["BatchNorm/moving_variance"], 0.9 + 0.1 * unbiased, rtol=1e-5)
+
+    scored = networks.Layers(training=False)
+    with tf.variable_scope("scored"):
+        outputs = scored.batch_norm(tf.constant(values, tf.float32), pooled=True)
+    found, _ = run(outputs, assign={"scored/BatchNorm/beta": beta, "scored/BatchNorm/moving_mean": 2 * beta})
+    np.testing.assert_allclose(found, maxima((values - 2 * beta) / np.sqrt(1 + 1e-3) + beta), atol=1e-5)
+
+
+def test_pooled_batch_norm_has_the_gradients_of_finite_differences():
+    rng = np.random.RandomState(4)
+    values, direction = rng.standard_normal((2, 3, 7, 5, 4))
+    shift, cotangent = rng.standard_normal(4), rng.standard_normal((3, 3, 2, 4))
+    inputs = tf.constant(values, tf.float32)
+    outputs = networks.Layers(training=True, batch_norm_decay=0.9).batch_norm(inputs, pooled=True)
+    (beta,) = tf.trainable_variables()
+    gradients = tf.gradients(outputs, [inputs, beta], grad_ys=tf.constant(cotangent, tf.float32))
+    (to_inputs, to_beta), _ = run(gradients)
+
+    def loss(step):
+        return np.sum(cotangent * maxima(normalised(values + step * direction, step * shift)))
+
+    # So small a step that no other position becomes a maximum.
+    step = 1e-6
+    wanted = (loss(step) - loss(-step)) / (2 * step)
+    assert np.sum(to_inputs * direction) + np.sum(to_beta * shift) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+def test_positions_before_a_pooled_batch_norm_are_normalised_for_nothing_but_their_statistics():
+    """What a training step keeps for its backward pass holds no large tensor beside the inputs."""
+    inputs = tf.placeholder(tf.float32, [2, 8, 8, 3])
+    outputs = networks.Layers(training=True, batch_norm_decay=0.9).batch_norm(inputs, pooled=True)
+    tf.gradients(outputs, inputs)
+    normal = [
+        each.outputs[0] for each in tf.get_default_graph().get_operations()
+        if each.type.startswith("FusedBatchNorm") and not each.type.startswith("FusedBatchNormGrad")
+    ]  # fmt: skip
+    large = [each for each in normal if each.shape.as_list() == [2, 8, 8, 3]]
+    assert len(large) == 1 and not large[0].consumers()
 
 
 def test_fully_connected_layers_are_matrix_products():
