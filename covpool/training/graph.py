@@ -58,7 +58,10 @@ class TrainingGraph:
                 collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.GLOBAL_STEP],
             )  # fmt: skip
             images, labels, waiting = self._next_batch(faces, start, stop)
-            self._build_step(images, labels, waiting, self._class_weights(faces.labels))
+            # Also what needs no pictures, such as the weights' decay, comes after them: none of it counts as waiting.
+            with tf.control_dependencies([waiting]):
+                self._build_step(images, labels, waiting, self._class_weights(faces.labels))
+            self._build_watch()
             self._build_scoring()
             self._build_ends()
             device.keep_float32(spd.operations(self.graph))
@@ -85,11 +88,7 @@ class TrainingGraph:
             with tf.control_dependencies([before]):
                 images, labels = iterator.get_next()
             with tf.control_dependencies([images]):
-                arrived = tf.timestamp()
-            # The step starts from here, so that none of its own work is counted as waiting.
-            with tf.control_dependencies([arrived]):
-                images = tf.identity(images)
-        return images, labels, arrived - before
+                return images, labels, tf.timestamp() - before
 
     def _build_step(self, images, labels, waiting, class_weights):
         params = self.params
@@ -107,19 +106,13 @@ class TrainingGraph:
         self.layer_outputs = layers.outputs
         self.variables = tf.trainable_variables()
         self.bimap_weights = [each for each in self.variables if each.op.name.endswith(networks.BIMAP_WEIGHT)]
-        update, norms = self._update(terms.total)
+        update, norms = self._update(terms, layers.kernels)
         self.step = tf.group(update, *(layers.updates + terms.updates))
         told = [
             terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, *self._health(endpoints), waiting
         ]  # fmt: skip
         *told, stop = self._over_workers(told)
         self.step_values = Step(*told, norms, stop)
-        self.weight_norms = tf.stack([tf.norm(each) for each in self.variables])
-        self.histograms = None
-        if params.train.log_histograms:
-            self.histograms = tf.summary.merge(
-                [tf.summary.histogram("histograms/" + each.op.name, each) for each in self.variables]
-            )
 
     def _over_workers(self, values):
         """Means over the workers, in one exchange; with them goes whether one asks to stop, so that all know."""
@@ -129,7 +122,7 @@ class TrainingGraph:
         values = tf.stack([tf.cast(each, tf.float32) for each in [*values, self._stop]])
         return tf.unstack(self.workers.mean(values))
 
-    def _update(self, loss):
+    def _update(self, terms, kernels):
         """The op that moves weights, step count and averages, in this order; and the norms of the gradients."""
         train = self.params.train
         optimizer = make_optimizer(train, self.learning_rate)
@@ -137,9 +130,17 @@ class TrainingGraph:
         # Gradients that meet are added two at a time. More at once are added in the order in which memory becomes
         # free, which differs from run to run, and with it the last digit.
         tree = tf.AggregationMethod.EXPERIMENTAL_TREE
+        loss = terms.cross_entropy + terms.center
         gradients = scaled.compute_gradients(loss, self.variables, aggregation_method=tree)
         # Averaged before all that is not linear in them, such as the projection onto the tangent space.
         gradients = [(self.workers.mean_gradient(gradient), each) for gradient, each in gradients]
+        if train.weight_decay:
+            decayed = {each.op.name for each in kernels}
+            gradients = [
+                (losses.with_decay(gradient, each, train.weight_decay, terms.l2), each)
+                if each.op.name in decayed else (gradient, each)
+                for gradient, each in gradients
+            ]  # fmt: skip
         update = spd.apply_on_stiefel(
             scaled, gradients, self.bimap_weights, self.global_step, retraction=self._retraction, slot_owner=optimizer
         )
@@ -149,7 +150,7 @@ class TrainingGraph:
             self._average = tf.train.ExponentialMovingAverage(train.moving_average_decay, self.global_step)
             with tf.control_dependencies([update]):
                 update = self._average.apply(self.variables)
-        return update, tf.stack([tf.norm(gradient) for gradient, _ in gradients])
+        return update, tf.stack([_norm(gradient) for gradient, _ in gradients])
 
     def _health(self, endpoints):
         """Share of clipped eigenvalues and condition number; without eigenvalues both are 0 and `unmeasured`."""
@@ -167,6 +168,15 @@ class TrainingGraph:
         return self.device.dropout(keep_probability) or networks.keyed_dropout(
             keep_probability, self.global_step, self.workers.count, self.workers.rank
         )
+
+    def _build_watch(self):
+        """What the weights are like between steps."""
+        self.weight_norms = tf.stack([_norm(each.read_value()) for each in self.variables])
+        self.histograms = None
+        if self.params.train.log_histograms:
+            self.histograms = tf.summary.merge(
+                [tf.summary.histogram("histograms/" + each.op.name, each) for each in self.variables]
+            )
 
     @property
     def _retraction(self):
@@ -276,6 +286,11 @@ class TrainingGraph:
             return pictures.in_batches(
                 lambda batch: session.run(self.logits, {self.images: batch}), images, self.params.train.batch_size
             )
+
+
+def _norm(tensor):
+    """The Euclidean norm, in one pass over the tensor and without a copy of it."""
+    return tf.sqrt(2.0 * tf.nn.l2_loss(tensor))
 
 
 def make_optimizer(train, learning_rate):

@@ -23,7 +23,7 @@ def losses(endpoints, labels, kernels, classes, train, class_weights, workers=de
     The mean over the workers of a term, and of its gradient, is that of their global batch.
 
     Returns scalars: `total` = `cross_entropy` + `l2` + `center` (the two last with their factors), the batch's
-    `accuracy`, and `updates`, the operations that move the centres.
+    `accuracy`, and `updates`, the operations that move the centres. For the gradient of `l2` see `with_decay`.
     """
     cross_entropy = weighted_cross_entropy(endpoints["logits"], labels, class_weights, workers)
     l2 = center = tf.zeros([])
@@ -38,6 +38,16 @@ def losses(endpoints, labels, kernels, classes, train, class_weights, workers=de
     hits = tf.equal(tf.argmax(endpoints["logits"], axis=1, output_type=tf.int32), labels)
     accuracy = tf.reduce_mean(tf.cast(hits, tf.float32))
     return Losses(cross_entropy + l2 + center, cross_entropy, l2, center, accuracy, updates)
+
+
+def with_decay(gradient, kernel, weight_decay, l2):
+    """The gradient of a kernel with that of the term `l2`, weight_decay * kernel, added.
+
+    Instead of leaving it to the loss: the product is as large as the kernel, and here it is made late and is gone soon.
+    It comes after `l2`, so that this is the one of the weights before the step.
+    """
+    with tf.name_scope("decay"), tf.control_dependencies([gradient, l2]):
+        return gradient + weight_decay * kernel.read_value()
 
 
 def weighted_cross_entropy(logits, labels, class_weights=None, workers=devices.ALONE):

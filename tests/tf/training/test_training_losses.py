@@ -75,6 +75,21 @@ def test_the_total_is_cross_entropy_and_the_terms_with_their_factors(params_with
     np.testing.assert_allclose(slopes[0], np.full((3, 4), 0.05 * 2), rtol=1e-6)
 
 
+def test_with_decay_adds_the_gradient_of_the_l2_term_of_the_weights_before_the_step(params_with):
+    found, gradients = terms(params_with, weight_decay=0.05, center_loss_factor=0.01)
+    kernels = tf.trainable_variables()
+    zero = [tf.zeros(each.shape) for each in kernels]
+    decayed = [losses.with_decay(*pair, 0.05, found.l2) for pair in zip(zero, kernels)]
+    update = tf.group(*[tf.assign_sub(kernel, 100.0 * step) for kernel, step in zip(kernels, decayed)])
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for ours, wanted in zip(*session.run([decayed, gradients])):
+            np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+        for factor in (1, 4 * 4, 16 * 16):
+            l2, _ = session.run([found.l2, update])
+            assert l2 == pytest.approx(factor * 0.05 * (12 * 4 + 5 * 9) / 2, rel=1e-5)
+
+
 def test_terms_that_are_off_are_zero_and_cost_nothing(params_with, evaluate):
     found, gradients = terms(params_with, weight_decay=0.0, center_loss_factor=0.0)
     assert gradients == [None, None] and found.updates == []
