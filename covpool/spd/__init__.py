@@ -7,7 +7,7 @@ and the measured errors are in docs/spd-layers.md.
 from covpool.spd.constants import REEIG_EPSILON, REEIG_MAXIMUM, RIDGE
 from covpool.spd.health import SpectrumHealth, orthogonality_error, spectrum_health
 from covpool.spd.iterative import log_iterative
-from covpool.spd.layers import VECTORISATIONS, bimap, vectorise
+from covpool.spd.layers import VECTORISATIONS, bimap, upper_weights, vectorise
 from covpool.spd.pooling import covariance_pool, gaussian_pool, projected_covariance
 from covpool.spd.scope import in_scope, operations
 from covpool.spd.spectral import log_reeig, log_reeig_with_spectrum, logeig, reeig
@@ -38,5 +38,6 @@ __all__ = [
     "spectrum_health",
     "tangent_project",
     "transport",
+    "upper_weights",
     "vectorise",
 ]

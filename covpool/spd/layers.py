@@ -44,6 +44,22 @@ def vectorise(x, mode="full"):
     raise ValueError("mode is {!r}, wanted one of {}".format(mode, ", ".join(VECTORISATIONS)))
 
 
+def upper_weights(weights):
+    """Weights of a layer on `vectorise(X, "full")` as weights of the same layer on `vectorise(X, "upper")`.
+
+    An entry of a symmetric matrix meets the weights of its two places, so that what it adds is their sum. weights:
+    array [n^2, m]. Returns [n (n + 1) / 2, m] of the same type, half of what has to be read for a product.
+    """
+    weights = np.asarray(weights)
+    size = int(round(np.sqrt(len(weights))))
+    if size * size != len(weights):
+        raise ValueError(f"weights has shape {weights.shape}: wanted n^2 rows, one for each entry of a matrix")
+    rows, columns = np.triu_indices(size)
+    both = weights[rows * size + columns].astype(np.float64) + weights[columns * size + rows]
+    both *= np.where(rows == columns, 0.5, np.sqrt(0.5))[:, np.newaxis]
+    return both.astype(weights.dtype)
+
+
 def _upper_triangle(x, size):
     rows, columns = np.triu_indices(size)
     scale = np.where(rows == columns, 1.0, np.sqrt(2.0)).astype(x.dtype.as_numpy_dtype)

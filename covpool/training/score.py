@@ -11,6 +11,7 @@ middle is taken. `scores.npz` holds float32 `logits`, `probabilities` [n, classe
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -38,6 +39,11 @@ class Scorer:
         self.size = size
         self.batch_size = batch_size
         graph = tf.Graph()
+        # The same numbers from half of the weights, of which there are so many that reading them takes most of the time
+        # of a single picture.
+        halved = network.pooling != "average" and network.vectorise == "full"
+        if halved:
+            network = dataclasses.replace(network, vectorise="upper")
         classes = classes or checkpoints.read_shapes(checkpoint).get("Logits/biases", (1,))[0]
         with graph.as_default(), tf.device(device.place):
             self._images = tf.placeholder(tf.float32, [batch_size, size, size, 3], "inputImage")
@@ -47,7 +53,7 @@ class Scorer:
             load = checkpoints.LoadOp(tf.global_variables())
             initialise = tf.global_variables_initializer()
             device.keep_float32(spd.operations(graph))
-        weights = checkpoints.read_weights(checkpoint, load.shapes)
+        weights = _read_weights(checkpoint, load.shapes, halved)
         self.outputs = OUTPUTS if "Logits/biases" in weights else OUTPUTS[2:]
         self._session = device.session(graph)
         self._session.run(initialise)
@@ -68,6 +74,16 @@ class Scorer:
             pictures.center(images, self.size),
             self.batch_size,
         )
+
+
+def _read_weights(checkpoint, shapes, halved):
+    """The weights of a checkpoint for a network with these shapes; halved: it has fc_1 on half of a matrix."""
+    name = next(each for each in shapes if each.endswith("fc_1/weights"))
+    if not halved:
+        return checkpoints.read_weights(checkpoint, shapes)
+    whole = (networks.BIMAP_SIZE**2, shapes[name][1])
+    weights = checkpoints.read_weights(checkpoint, dict(shapes, **{name: whole}))
+    return dict(weights, **{name: spd.upper_weights(weights[name])})
 
 
 def open_model(folder, checkpoint, device, batch_size):

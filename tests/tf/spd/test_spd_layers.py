@@ -73,6 +73,23 @@ def test_upper_gradient_is_the_adjoint(value_and_gradients, dtype):
     np.testing.assert_allclose(np.sum(g * value, axis=1), np.sum(gradient * x, axis=(1, 2)), rtol=1e-5)
 
 
+@settings(max_examples=15)
+@given(size=st.integers(1, 7), outputs=st.integers(1, 3), seed=st.integers(0, 2 ** 32 - 1))
+def test_upper_weights_give_the_same_products(size, outputs, seed):
+    rng = np.random.RandomState(seed)
+    x, weights = symmetric(rng, 2, size, size), rng.standard_normal(size=(size * size, outputs))
+    with tf.Graph().as_default(), tf.Session() as session:
+        upper = session.run(spd.vectorise(x, "upper"))
+    found = upper @ spd.upper_weights(weights)
+    np.testing.assert_allclose(found, x.reshape(2, -1) @ weights, atol=1e-13 * size ** 2)
+    assert spd.upper_weights(weights.astype(np.float32)).dtype == np.float32
+
+
+def test_upper_weights_want_a_row_for_each_entry():
+    with pytest.raises(ValueError, match=r"weights has shape \(8, 2\): wanted n\^2 rows"):
+        spd.upper_weights(np.zeros([8, 2]))
+
+
 @pytest.mark.parametrize("mode, length", [("full", 16), ("upper", 10)])
 def test_unknown_batch(mode, length):
     assert spd.vectorise(tf.placeholder(tf.float32, [None, 4, 4]), mode).shape.as_list() == [None, length]
