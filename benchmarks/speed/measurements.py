@@ -76,6 +76,9 @@ def training_steps(sides, folder, cores, repeats, say):
     """The step of every side on the first `cores` cores, its bound, and where its time goes."""
     place = usable_cores()[:cores]
     weights = str(folder / "weights.npz")
+    # Mapped from a file, as in a run of the pipeline.
+    margin = problem.PUBLISHED["normalise.margin"]
+    pictures = str(_data_set(folder / "pictures.npy", 8 * problem.BATCH, problem.SIZE + 2 * margin))
     with contextlib.ExitStack() as stack:
         started, found = {}, {}
 
@@ -89,7 +92,7 @@ def training_steps(sides, folder, cores, repeats, say):
             say(f"{name}: first step after {found['first'][name]:.1f} s")
 
         for build in BUILDS:
-            begin(f"ours, {build}", sides.ours(build, place), {})
+            begin(f"ours, {build}", sides.ours(build, place), {}, pictures_from=pictures)
         begin("textbook", sides.textbook(place), {}, weights=weights, training=True)
         for name, tuned in TORCH.items():
             begin(name, sides.peers("side_pytorch", tuned, place), *({"logarithm": each} for each in LOGARITHMS),
@@ -121,13 +124,14 @@ def training_steps(sides, folder, cores, repeats, say):
                 "first_step": found["first"][name],
             }
         flops = started[f"ours, {DEFAULT_BUILD}"].ask("flops")
-        profiles = {build: started[f"ours, {build}"].ask("profile") for build in BUILDS}
+        traces = {build: started[f"ours, {build}"].ask("profile") for build in BUILDS}
         about = {name: worker.ask("about") for name, worker in started.items() if name != "textbook"}
     library, rate = max(((name, statistics.median(rates[name])) for name in rates), key=lambda pair: pair[1])
     total = sum(flops.values())
     bound = {"flops": flops, "rates": {name: statistics.median(each) for name, each in rates.items()},
              "library": library, "seconds": total / rate}  # fmt: skip
-    return {"steps": steps, "bound": bound, "profile": profiles, "about": about}
+    profiles = {build: each.pop("kinds") for build, each in traces.items()}
+    return {"steps": steps, "bound": bound, "profile": profiles, "memory": traces, "about": about}
 
 
 def _share(sample):

@@ -84,10 +84,10 @@ KINDS = tuple((kind, re.compile(pattern)) for kind, pattern in (
     ("moving average of the weights", r"ExponentialMovingAverage"),
     ("optimiser", r"^\S*Apply(Adam|Momentum|RMSProp|Adagrad|Adadelta)"),
     ("W: tangent, QR, transport", r"^Qr|stiefel|orth_weight"),
-    ("batch normalisation", r"BatchNorm|^\S*FusedBatchNorm|batchnorm"),
     ("max pooling", r"^\S*MaxPool"),
+    ("batch normalisation", r"BatchNorm|^\S*FusedBatchNorm|batchnorm"),
     ("matrix products", r"^\S*(Batch)?MatMul"),
-    ("L2 loss and gradient norms", r"L2Loss|^norm|/norm|norm_\d+/"),
+    ("weight decay and gradient norms", r"L2Loss|(^|[ /])decay(_\d+)?/"),
     ("ReLU", r"^\S*Relu"),
     ("layout", r"^_?MklToTf|^_?MklInputConversion|^\S*Transpose "),
     ("input pipeline", r"Iterator|Dataset|^\S*Timestamp"),
@@ -113,6 +113,15 @@ def milliseconds_by_kind(metadata, graph):
         {"kind": kind, "milliseconds": round(time, 2), "operations": number} for kind, (time, number) in found.items()
     ]
     return sorted(rows, key=lambda row: -row["milliseconds"])
+
+
+def most_in_use(metadata):
+    """The most bytes that TensorFlow's allocator had given out in a traced step, by its own count."""
+    counts = [
+        each.allocator_bytes_in_use
+        for device in metadata.step_stats.dev_stats for node in device.node_stats for each in node.memory
+    ]  # fmt: skip
+    return max(counts, default=0)
 
 
 def kind_of(type_and_name):

@@ -25,7 +25,9 @@ def write(results, root):
         loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     text = environment.get_template("speed.md.j2").render(
-        results, results=results, cores=cores, build=DEFAULT_BUILD, goals=goals(results), gib=lambda size: size / 2**30
+        results, results=results, cores=cores, build=DEFAULT_BUILD, goals=goals(results),
+        work={name: work(results["steps"][cores], name) for name in (DEFAULT_BUILD, "tf2")},
+        gib=lambda size: size / 2**30,
     )
     (root / "docs" / "speed.md").write_text(text.rstrip() + "\n")
 
@@ -60,6 +62,22 @@ def goals(results):
         {"what": what, "default": value(f"ours, {DEFAULT_BUILD}"), "tf2": value("ours, tf2"), "limit": limit}
         for what, value, limit in measures
     ]
+
+
+def work(found, build):
+    """What a step's time went into: `counted`, rows of the arithmetic that its bound counts, and `other` work, seconds.
+
+    found: of `measurements.training_steps`. A row has its kind, FLOP, seconds, and its speed over that of the machine's
+    matrix products.
+    """
+    flops, rate = found["bound"]["flops"], max(found["bound"]["rates"].values())
+    seconds = {row["kind"]: row["milliseconds"] / 1e3 for row in found["profile"][build]}
+    counted = [
+        {"kind": kind, "flops": count, "seconds": seconds[kind], "speed": count / seconds[kind] / rate}
+        for kind, count in sorted(flops.items(), key=lambda pair: -pair[1]) if kind in seconds
+    ]  # fmt: skip
+    in_counted = sum(row["seconds"] for row in counted)
+    return {"counted": counted, "in_counted": in_counted, "other": sum(seconds.values()) - in_counted}
 
 
 def _bars(path, by_cores, cores):

@@ -126,12 +126,17 @@ class Side:
         return operations.count_flops(self.training.graph.step)
 
     def profile(self):
-        """Milliseconds of one step by kind of work."""
+        """One step: milliseconds by kind of work, bytes of the tensors at its worst moment, and of the variables."""
         options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
         metadata = tf.RunMetadata()
         feed = {self.training.graph.learning_rate: problem.RATE}
         self.training.session.run(self.training.graph.step, feed, options=options, run_metadata=metadata)
-        return operations.milliseconds_by_kind(metadata, self.training.graph.graph)
+        variables = self.training.graph.all_variables
+        return {
+            "kinds": operations.milliseconds_by_kind(metadata, self.training.graph.graph),
+            "most_in_use": operations.most_in_use(metadata),
+            "variables": sum(each.shape.num_elements() * each.dtype.size for each in variables),
+        }
 
     def open_scorer(self, checkpoint, sizes, changes=None):
         """Build a network that scores for each of these numbers of pictures at once; returns as `open`."""
