@@ -1,6 +1,5 @@
 """The pipeline's own training and scoring as a measured side; run through stages/tf on any build."""
 
-import os
 import time
 from pathlib import Path
 
@@ -163,12 +162,10 @@ class Side:
 
     def about(self):
         """The build, and every setting of the environment that a launcher may have chosen for it."""
-        names = ("KMP_BLOCKTIME", "OMP_NUM_THREADS", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_",
-                 "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX", "TF_ENABLE_ONEDNN_OPTS", "LD_PRELOAD")  # fmt: skip
         record = devices.open_cpu().record
         return dict(
             devices.describe_tensorflow(), threads=record["threads"],
-            environment={name: os.environ[name] for name in names if name in os.environ},
+            environment=devices.describe_host()["settings"],
         )  # fmt: skip
 
 

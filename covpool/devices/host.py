@@ -6,6 +6,12 @@ import resource
 
 import tensorflow.compat.v1 as tf
 
+#: What of the environment has an influence on the speed; stages/tf sets some of it where the user has not.
+SPEED_SETTINGS = (
+    "KMP_AFFINITY", "KMP_BLOCKTIME", "LD_PRELOAD", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_",
+    "MALLOC_TRIM_THRESHOLD_", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "TF_DISABLE_MKL", "TF_ENABLE_ONEDNN_OPTS",
+)  # fmt: skip
+
 
 def cpu_name():
     """The processor's name as Linux knows it."""
@@ -20,12 +26,13 @@ def cpu_name():
 
 
 def describe_host():
-    """Processor, cores this process may use, memory in bytes, and system, for a run's record."""
+    """Processor, cores this process may use, memory in bytes, system, and settings that influence the speed."""
     return {
         "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
+        "settings": {name: os.environ[name] for name in SPEED_SETTINGS if name in os.environ},
     }
 
 

@@ -173,8 +173,13 @@ def _environment_table(runs):
     """What each run ran on, with all that its kind of device records beside what every kind has."""
     known = {path for _, path in ENVIRONMENT}
     settings = [key for run in runs for key in flatten(run.value("device"), "device.") if key not in known]
-    rows = [*ENVIRONMENT, *((path.replace("device.", "Device: ", 1), path) for path in dict.fromkeys(settings))]
+    settings += [f"host.settings.{key}" for run in runs for key in sorted(run.value("host.settings") or ())]
+    rows = [*ENVIRONMENT, *((_setting_name(path), path) for path in dict.fromkeys(settings))]
     return _table(runs, [(name, [_environment(run, path) for run in runs]) for name, path in rows])
+
+
+def _setting_name(path):
+    return path.replace("device.", "Device: ", 1).replace("host.settings.", "Environment: ", 1)
 
 
 def _environment(run, path):

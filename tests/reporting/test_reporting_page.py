@@ -155,6 +155,12 @@ def test_what_a_device_was_set_to_is_shown(three):
     assert "Device: options.precision_mode force_fp32 \N{EN DASH}" in text
 
 
+def test_settings_of_the_environment_are_shown(three):
+    three.add_run("npu", change=lambda record: record["host"].update(settings={"KMP_BLOCKTIME": "1"}))
+    text = " ".join(" ".join(Page(page(three, ["npu", "gpu"])).text).split())
+    assert "Environment: KMP_BLOCKTIME 1 \N{EN DASH}" in text
+
+
 def test_examples_are_the_most_confident(three):
     run = read_run(three.root, "npu")
     faces = pictures.Faces(three.root, "val")

@@ -6,7 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from covpool import devices
-from covpool.devices import gpu, smi
+from covpool.devices import gpu, host, smi
 
 
 def test_the_processor_has_the_threads_that_were_asked_for():
@@ -18,6 +18,15 @@ def test_the_processor_has_the_threads_that_were_asked_for():
     with opened.session(tf.get_default_graph()) as session:
         assert session.run(tf.constant(1)) == 1
         assert {each.device_type for each in session.list_devices()} <= {"CPU", "XLA_CPU"}
+
+
+def test_the_record_tells_what_was_set_for_speed(monkeypatch):
+    """By the launcher, or by hand: the tests themselves are started by it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("SOME_PASSWORD", "hidden")
+    settings = devices.describe_host()["settings"]
+    assert settings["OMP_NUM_THREADS"] == "2" and settings["KMP_BLOCKTIME"] == os.environ["KMP_BLOCKTIME"]
+    assert set(settings) <= set(host.SPEED_SETTINGS)
 
 
 def test_a_gpu_that_is_not_there_is_refused(params_with, monkeypatch):
