@@ -53,7 +53,8 @@ def measure(amount, quick, only):
         sys.exit(f"bench: {available / 2**30:.1f} GiB of memory are free, and the sides need "
                  f"{MEMORY_WANTED / 2**30:.0f} GiB together: close what else runs")
     results = json.loads(RESULTS.read_text()) if only and RESULTS.exists() else {}
-    results.update(format=1, quick=quick, machine=machine.describe(), started=_now())
+    results.update(format=1, quick=quick or results.get("quick", False), machine=machine.describe())
+    begun = results.setdefault("begun", {})
     scratch = ROOT / ".covpool"
     scratch.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=scratch))
@@ -62,6 +63,7 @@ def measure(amount, quick, only):
         # The agreement comes first whatever is asked for: it writes the weights that the other parts begin with.
         for name in ["agreement", *(each for each in PARTS if not only or each in only)]:
             before = time.perf_counter()
+            begun[name] = _now()
             results[name] = MEASURE[name](sides, folder, amount)
             say(f"-- {name}: {time.perf_counter() - before:.0f} s")
     finally:
@@ -81,6 +83,8 @@ def _steps(sides, folder, amount):
 MEASURE = {
     "agreement": lambda sides, folder, amount: measurements.agreement(sides, folder, say),
     "steps": _steps,
+    "like_for_like": lambda sides, folder, amount: measurements.like_for_like(
+        sides, folder, len(usable_cores()), amount["steps"], say),
     "waits": lambda sides, folder, amount: measurements.data_waits(sides, len(usable_cores()), amount["waits"], say),
     "scoring": lambda sides, folder, amount: measurements.scoring(sides, folder, amount["scoring"], say),
     "matrices": lambda sides, folder, amount: measurements.matrices(sides, folder, amount["matrices"], say),

@@ -22,7 +22,7 @@ def describe():
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "governor": _governor(),
-        "system": platform.platform(),
+        "system": " ".join([platform.system(), platform.release().split("-")[0], *platform.libc_ver()]),
         "load": load(),
     }
 

@@ -26,6 +26,13 @@ PRODUCT_SIZE = 3072
 #: A network that takes little more than its data does, to see the data: 48x48 pictures, mean pooling.
 SMALL = {"normalise.size": 48, "network.pooling": "average", "train.batch_size": 100}
 
+#: The published step without augmentation, dropout and moving average.
+BARE = {
+    "train.random_crop": False, "train.random_flip": False, "train.random_rotate": False, "train.keep_probability": 1.0,
+    "train.moving_average_decay": 0.0, "normalise.margin": 0,
+}  # fmt: skip
+OURS = tuple(f"ours, {build}" for build in BUILDS)
+
 
 class Disagreement(RuntimeError):
     """A side computes something else than the truth: its speed means nothing."""
@@ -132,6 +139,28 @@ def training_steps(sides, folder, cores, repeats, say):
              "library": library, "seconds": total / rate}  # fmt: skip
     profiles = {build: each.pop("kinds") for build, each in traces.items()}
     return {"steps": steps, "bound": bound, "profile": profiles, "memory": traces, "about": about}
+
+
+def like_for_like(sides, folder, cores, repeats, say):
+    """The step without what the peers' steps have not, BARE, and PyTorch's best, in turns: {side: {...}}."""
+    place, weights = usable_cores()[:cores], str(folder / "weights.npz")
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for build in BUILDS:
+            started[f"ours, {build}"] = side = stack.enter_context(sides.ours(build, place))
+            side.ask("open", changes=BARE)
+        started["pytorch, tuned"] = side = stack.enter_context(sides.peers("side_pytorch", True, place))
+        side.ask("open", weights=weights)
+        samples = {name: [] for name in started}
+        for number in range(repeats + 1):
+            for name, side in started.items():
+                settle(started.values())
+                answer = side.ask("step", **({} if name in OURS else {"logarithm": "fused"}))
+                if number:
+                    samples[name] += answer["seconds"] if name in OURS else answer
+    found = {name: summary(each) for name, each in samples.items()}
+    say("like for like: " + ", ".join(f"{name} {each['median']:.2f} s" for name, each in found.items()))
+    return found
 
 
 def _share(sample):

@@ -17,8 +17,9 @@ class Side:
             mapped = spd.projected_covariance(inputs["features"], inputs["w"], problem.RIDGE)
             self.value = spd.log_reeig(mapped, problem.EPSILON, problem.MAXIMUM)
             gradients = tf.gradients(self.value, [inputs["features"], inputs["w"]], inputs["cotangent"])
-            # Fetched whole, a gradient would be copied to Python, which no step of training does.
-            self.trained = tf.group(self.value, *gradients)
+            # As operations: fetched whole, a gradient would be copied to Python, which no step of training does. And
+            # not as a group of them: TensorFlow leaves out what only a group waits for.
+            self.trained = [each.op for each in (self.value, *gradients)]
             self.gradients = gradients
             self.session = devices.open_cpu().session(graph)
         self.feed = {inputs[name]: found[name] for name in found.files}
