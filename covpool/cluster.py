@@ -65,6 +65,20 @@ def is_worker(environment):
     return "RANK_ID" in environment or RANK in environment
 
 
+def size(environment):
+    """How many workers an environment speaks of, 1 where of none, and the variable that says so, None where none does.
+
+    A rank table that can't be read is nobody's: NPUs that train by themselves are not connected. Raises ClusterError.
+    """
+    for name in ("CM_WORKER_SIZE", "RANK_SIZE"):
+        if environment.get(name):
+            return _number(name, environment, 1, None), name
+    try:
+        return sum(len(server["device"]) for server in _read_table(environment.get(TABLE, ""))), TABLE
+    except ClusterError:
+        return 1, None
+
+
 def leave(environment):
     """Take out what would connect a process with others."""
     for name in (TABLE, "RANK_SIZE", "RANK_ID", RANK, *CHIEF_NEEDS):

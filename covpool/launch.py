@@ -44,6 +44,8 @@ def hand_on(name, options, dry_run=False):
 
     dry_run: print what would be started, after the same checks, and end.
     """
+    if options.workers == 1 and options.kind == "npu":
+        _refuse_to_leave_others(name)
     if LAUNCHER in os.environ:
         _end_with(int(os.environ[LAUNCHER]))
     # Else by hand or by horovodrun, on several hosts perhaps.
@@ -57,6 +59,19 @@ def hand_on(name, options, dry_run=False):
         sys.exit(0)
     if options.workers > 1:
         _share_processors(int(os.environ.get("HOROVOD_LOCAL_SIZE", 1)))
+
+
+def _refuse_to_leave_others(name):
+    """An environment of several NPUs is no mistake that training on one of them would answer."""
+    try:
+        size, variable = cluster.size(os.environ)
+    except cluster.ClusterError as error:
+        raise LaunchError("device {!r}: {}.".format(name, error)) from None
+    if size > 1:
+        raise LaunchError(
+            "device '{0}' has workers: 1, and {1} is for {2}: set device_options.{0}.workers to {2} in params.yaml, or "
+            "unset {1} to train on one NPU; see docs/workers.md.".format(name, variable, size)
+        )
 
 
 def _is_worker(kind):

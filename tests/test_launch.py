@@ -1,5 +1,6 @@
 """Workers are started, hear of signals, and end as one program that says which of them failed; no TensorFlow here."""
 
+import json
 import os
 import signal
 import subprocess
@@ -139,3 +140,31 @@ def test_a_dry_run_shows_what_would_be_started_after_the_same_checks(monkeypatch
         "worker {0}: ASCEND_DEVICE_ID={0} COVPOOL_RANK={0} JOB_ID=covpool {1} stages/train.py --device npu".format(
             rank, sys.executable) for rank in range(8)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("variables, wanted", [
+    ({"CM_WORKER_SIZE": "8"}, "has workers: 1, and CM_WORKER_SIZE is for 8: set device_options.npu.workers to 8 in"),
+    ({"RANK_SIZE": "2", "RANK_ID": "1", "RANK_TABLE_FILE": "/nowhere"}, "unset RANK_SIZE to train on one NPU"),
+    ({"RANK_SIZE": "many"}, "RANK_SIZE is 'many': wanted a whole number from 1"),
+    ({"RANK_TABLE_FILE": "two.json"}, "RANK_TABLE_FILE is for 2: set device_options.npu.workers to 2"),
+])  # fmt: skip
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_one_npu_does_not_train_alone_in_an_environment_of_several(
+    tmp_path, monkeypatch, variables, wanted, dry_run
+):
+    servers = [{"server_id": "10.0.0.1", "device": [{}, {}]}]
+    (tmp_path / "two.json").write_text(json.dumps({"version": "1.0", "status": "completed", "server_list": servers}))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value) if value.endswith(".json") else value)
+    with pytest.raises(launch.LaunchError) as told:
+        launch.hand_on("npu", SimpleNamespace(kind="npu", workers=1, visible_device=0), dry_run)
+    assert wanted in str(told.value)
+
+
+@pytest.mark.parametrize("variables", [
+    {}, {"RANK_SIZE": "1", "RANK_ID": "0"}, {"CM_WORKER_SIZE": ""}, {"RANK_TABLE_FILE": "/nowhere.json"},
+])  # fmt: skip
+def test_one_npu_by_itself_goes_on(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert launch.hand_on("npu", SimpleNamespace(kind="npu", workers=1, visible_device=0)) is None
