@@ -7,6 +7,8 @@ A device that is absent is an error (`DeviceError`), never another device in sil
 prints what this host has.
 """
 
+import dataclasses
+
 from covpool.devices.cpu import open_cpu
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError, LostWorkers
@@ -20,7 +22,16 @@ from covpool.devices.workers import ALONE, open_horovod
 __all__ = [
     "ALONE", "Device", "DeviceError", "LostWorkers", "Meter", "describe_host", "describe_tensorflow", "open_cpu",
     "open_device", "open_gpu", "open_npu", "open_workers", "peak_memory",
+    "without_loop",
 ]  # fmt: skip
+
+
+def without_loop(options):
+    """The options of a device on which each session.run makes one step, or scores one batch.
+
+    A loop on an NPU takes its batches from a Dataset in the session's graph, which a graph that only scores has not.
+    """
+    return dataclasses.replace(options, iterations_per_loop=1) if options.kind == "npu" else options
 
 
 def open_device(name, options, workers=ALONE):

@@ -37,9 +37,7 @@ def side_options(params, side):
         options = dataclasses.replace(options, build=other, python="")
     elif other:
         options = dataclasses.replace(options, python=other)
-    if options.kind == "npu":
-        options = dataclasses.replace(options, iterations_per_loop=1)
-    return name, options
+    return name, devices.without_loop(options)
 
 
 class Side:

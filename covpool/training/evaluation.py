@@ -16,7 +16,7 @@ def evaluate(params, name, root):
     root = Path(root)
     target = root / artifacts.EVALUATION / name
     wanted = params.evaluate
-    device = devices.open_device(name, params.device_options[name])
+    device = devices.open_device(name, devices.without_loop(params.device_options[name]))
     model = read_model(root / artifacts.MODELS / name)
     classes = tuple(model["classes"])
     faces = pictures.load_faces(root / artifacts.FACES, wanted.split, classes, model["image_size"])

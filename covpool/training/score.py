@@ -194,7 +194,7 @@ def _device(name):
     params = load_params()
     if name not in params.device_options:
         raise ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(params.device_options)))
-    return devices.open_device(name, params.device_options[name])
+    return devices.open_device(name, devices.without_loop(params.device_options[name]))
 
 
 if __name__ == "__main__":

@@ -261,6 +261,21 @@ def test_a_loop_on_the_device_makes_its_steps_and_tells_the_last_ones_loss(built
     assert "IterationOp" in npu_bridge.SESSIONS[-1].runs[-3]
 
 
+def test_a_loops_session_runs_nothing_of_a_graph_without_a_dataset(params_with, npu_bridge):
+    from npu_bridge import contract
+
+    looped = params_with(options(iterations_per_loop=3))
+    with tf.Graph().as_default() as graph:
+        one = tf.ones([2]) + 1
+    with opened(looped).session(graph) as session, pytest.raises(contract.ContractError, match="needs a Dataset with"):
+        session.run(one)
+    device = devices.open_npu("npu", devices.without_loop(looped.device_options["npu"]))
+    assert device.steps_per_run == 1
+    with device.session(graph) as session:
+        assert list(session.run(one)) == [2, 2]
+    assert not npu_bridge.SESSIONS[-1].parameters["enable_data_pre_proc"]
+
+
 def test_the_devices_own_dropout_keeps_the_share_that_is_asked_for(params_with, npu_bridge):
     drop = opened(params_with()).dropout(0.8)
     with tf.Session() as session:

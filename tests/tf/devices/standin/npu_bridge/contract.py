@@ -145,6 +145,13 @@ def is_the_adapters(operation):
     return "npu_bridge" in re.split(r"[/]", re.sub(r"_\d+(?=/)", "", operation.name))
 
 
+def check_loop(graph, parameters):
+    """Whatever a session runs: with loops on the device its graph has a Dataset with an initialisable iterator."""
+    looped = parameters.get("iterations_per_loop", 1) > 1 or parameters.get("enable_data_pre_proc")
+    fed = any(each.type.startswith("MakeIterator") for each in graph.get_operations()) if looped else True
+    _require(fed, "a loop, or enable_data_pre_proc, needs a Dataset with an initialisable iterator")
+
+
 def check_graph(fetched, parameters):
     """Every operation of a run is on record as supported, and every shape is known before it runs."""
     allowed = ("yes", "gray") if parameters.get("mix_compile_mode") else ("yes",)

@@ -46,6 +46,7 @@ def _run(self, fetches, feed_dict=None, options=None, run_metadata=None):
         return _RUN(self, fetches, feed_dict, options, run_metadata)
     found = [self.graph.as_graph_element(each) for each in tf.nest.flatten(fetches)]
     operations = {getattr(each, "op", each) for each in found}
+    contract.check_loop(self.graph, self.on_npu.parameters)
     names = frozenset(each.name for each in operations)
     if names not in self.on_npu.runs:
         contract.check_graph(operations, self.on_npu.parameters)

@@ -2,7 +2,7 @@
 
 import tensorflow.compat.v1 as tf
 
-from npu_bridge.contract import ContractError
+from npu_bridge.contract import ContractError, check_loop
 from npu_bridge.sessions import LOOP
 
 
@@ -19,8 +19,7 @@ def set_iteration_per_loop(sess, train_op, iterations_per_loop=1):
     graph = tf.get_default_graph()
     if graph is not sess.graph:
         raise ContractError("the loop is made in another graph than the session's")
-    if not any(each.type.startswith("MakeIterator") for each in graph.get_operations()):
-        raise ContractError("a loop needs a Dataset with an initialisable iterator")
+    check_loop(graph, sess.on_npu.parameters)
     # Fails where a variable is called global_step and is none.
     if tf.train.get_global_step() is None:
         raise ContractError("the graph has no global step")
