@@ -4,8 +4,9 @@
     stages/tf -m covpool.devices.parity cpu@intel cpu@tf2 --steps 20 --tolerance 1e-3 --out parity
 
 Each side takes the same steps from the same weights on the same pictures (`parity_side`), in an interpreter of its own,
-and the differences are told: of the loss in each step, with the first one beyond the tolerance; of each layer's output
-and of the gradients in the first step. Exit 1 where a loss is beyond the tolerance.
+and the differences are told: of the data's loss (cross entropy and center loss) in each step, with the first one beyond
+the tolerance; of each layer's output and of the gradients in the first step. Exit 1 where a loss or a layer's output is
+beyond its tolerance, and where the sides were not given the same work.
 
 Rounding grows from step to step, the faster the larger the learning rate, so losses part sooner or later anyway; what
 an operation does wrong shows in the first step already. With `--learning-rate 0` nothing grows.
@@ -23,7 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from covpool import artifacts
-from covpool.devices.parity_side import LAYER, side_options
+from covpool.devices import parity_record
+from covpool.devices.parity_record import LAYER, VALUES
+from covpool.devices.parity_side import side_options
 from covpool.params import ParamsError, load_params
 
 LAUNCHER = Path(__file__).resolve().parent.parent.parent / "stages" / "tf"
@@ -44,47 +47,50 @@ def run_side(side, start, steps, rate, out):
                "--steps", str(steps), "--out", str(out)]  # fmt: skip
     if subprocess.run(command + ([] if rate is None else ["--learning-rate", str(rate)])).returncode:
         raise ParityError("the side {} could not be run, see above.".format(side))
-    return read_side(out)
+    return parity_record.read(out)
 
 
-def read_side(path):
-    """The arrays of a side by name, from its file."""
-    try:
-        with np.load(str(path), allow_pickle=False) as stream:
-            found = {name: stream[name] for name in stream.files}
-    except (OSError, ValueError) as error:
-        raise ParityError("{} can't be read: {}".format(path, error)) from None
-    if not {"values", "gradients", "variables", "about"} <= set(found):
-        raise ParityError("{} was not written by covpool.devices.parity_side.".format(path))
-    return found
+def compare(one, other, tolerance, layer_tolerance):
+    """The differences of two sides (`parity_record`), as plain values for a JSON file; RecordError for unequal work.
 
-
-def compare(one, other, tolerance):
-    """The differences of two sides' arrays (`parity_side.Side.train`), as plain values for a JSON file.
-
-    `steps`: the two losses of each and their difference; `diverges`: the first step whose difference is beyond the
-    tolerance, from 1, or None; `layers` and `gradients`: of the first step, by name, in the order of the computation.
-    A difference is None where a side has no finite number.
+    `steps`: of each the two losses of the data, which are what is judged, their difference, and the two total losses;
+    `diverges`: the first step whose difference is beyond the tolerance, from 1, or None; `layers` and `gradients`: of
+    the first step, by name, in the order of the computation; `layers_beyond`: the names of the layers that are beyond
+    layer_tolerance. A difference is None where a side has no finite number.
     """
-    if one["gradients"].shape != other["gradients"].shape:
-        raise ParityError("the sides have {} and {} steps and variables: they are of different runs.".format(
-            *[" x ".join(map(str, side["gradients"].shape)) for side in (one, other)]))  # fmt: skip
-    losses = list(zip(one["values"][:, 0], other["values"][:, 0]))
+    parity_record.refuse_other_work(one, other)
+    losses, totals = zip(data_loss(one), data_loss(other)), zip(one["values"][:, 0], other["values"][:, 0])
     steps = [
-        {"step": number, "one": _plain(a), "other": _plain(b), "difference": difference([a], [b])}
-        for number, (a, b) in enumerate(losses, 1)
-    ]
+        {"step": number, "one": _plain(a), "other": _plain(b), "difference": difference([a], [b]),
+         "totals": list(map(_plain, both))}
+        for number, ((a, b), both) in enumerate(zip(losses, totals), 1)
+    ]  # fmt: skip
     beyond = [row["step"] for row in steps if not within(row["difference"], tolerance)]
-    layers = [name for name in one if name.startswith(LAYER) and name in other]
+    layers = {name: difference(one[LAYER + name], other[LAYER + name]) for name in parity_record.layers(one)}
     gradients = zip(map(str, one["variables"]), one["gradients"][0], other["gradients"][0])
     return {
         "tolerance": tolerance,
+        "layer_tolerance": layer_tolerance,
         "sides": [json.loads(str(side["about"])) for side in (one, other)],
         "steps": steps,
         "diverges": beyond[0] if beyond else None,
-        "layers": {name[len(LAYER) :]: difference(one[name], other[name]) for name in layers},
+        "layers": layers,
+        "layers_beyond": [name for name, apart in layers.items() if not within(apart, layer_tolerance)],
         "gradients": {name: difference([a], [b]) for name, a, b in gradients},
     }
+
+
+def data_loss(side):
+    """Cross entropy plus center loss of each step, float64 [steps].
+
+    The decay of the weights says nothing of what becomes of the pictures, and may be a thousand times as large.
+    """
+    return side["values"][:, VALUES.index("cross_entropy")] + side["values"][:, VALUES.index("center_loss")]
+
+
+def agree(found):
+    """Whether losses and layers of `compare`'s result are within their tolerances."""
+    return found["diverges"] is None and not found["layers_beyond"]
 
 
 def difference(one, other):
@@ -116,8 +122,10 @@ def report(found):
     yield ""
     yield verdict(found)
     yield ""
-    yield from _table(["step", "loss " + names[0], "loss " + names[1], "difference"], [
-        [str(row["step"]), _number(row["one"], "{:.6f}"), _number(row["other"], "{:.6f}"), _number(row["difference"])]
+    columns = ["loss of the data, {}", "loss of the data, {}", "difference", "total loss, {}", "total loss, {}"]
+    yield from _table(["step"] + [column.format(name) for column, name in zip(columns, names + [""] + names)], [
+        [str(row["step"]), _loss(row["one"]), _loss(row["other"]), _number(row["difference"]),
+         *map(_loss, row["totals"])]
         for row in found["steps"]
     ])  # fmt: skip
     yield "## The first step"
@@ -127,15 +135,32 @@ def report(found):
 
 
 def verdict(found):
-    """One sentence: whether and where the losses part."""
+    """What the comparison came to: whether and where the losses part, and whether a layer computes something else."""
+    return "{} {}".format(_verdict_of_losses(found), _verdict_of_layers(found))
+
+
+def _verdict_of_losses(found):
     tolerance, steps = found["tolerance"], found["steps"]
     if found["diverges"] is None:
         worst = max(row["difference"] for row in steps)
-        return "Within the tolerance of {:g} in all of {} steps; the largest difference is {:.2g}.".format(
+        return "Within the tolerance of {:g} in all of {} steps; the largest difference of the loss is {:.2g}.".format(
             tolerance, len(steps), worst)  # fmt: skip
     row = steps[found["diverges"] - 1]
     return "Beyond the tolerance of {:g} from step {} of {} on: {} beside {}.".format(
-        tolerance, row["step"], len(steps), _number(row["one"], "{:.6f}"), _number(row["other"], "{:.6f}"))  # fmt: skip
+        tolerance, row["step"], len(steps), _loss(row["one"]), _loss(row["other"]))  # fmt: skip
+
+
+def _verdict_of_layers(found):
+    tolerance, layers, beyond = found["layer_tolerance"], found["layers"], found["layers_beyond"]
+    if not beyond:
+        worst = max(layers.values(), default=0.0)
+        return "In the first step no layer's output is apart by more than {:.2g}.".format(worst)
+    return "In the first step {} of {} layers' outputs are beyond the tolerance of {:g}, from {} on: {}.".format(
+        len(beyond), len(layers), tolerance, beyond[0], _number(layers[beyond[0]]))  # fmt: skip
+
+
+def _loss(value):
+    return _number(value, "{:.6f}")
 
 
 def _number(value, form="{:.1e}"):
@@ -154,7 +179,10 @@ def main():
     parser.add_argument("--steps", type=int, default=20, help="default %(default)s")
     parser.add_argument("--learning-rate", type=float, help="default: that of the first epoch; 0: the weights stay")
     parser.add_argument("--checkpoint", type=Path, help="prefix of the weights to start from; default: the first's")
-    parser.add_argument("--tolerance", type=float, default=1e-3, help="of the loss, relative; default %(default)s")
+    parser.add_argument("--tolerance", type=float, default=1e-3,
+                        help="of the data's loss in each step, relative; default %(default)s")  # fmt: skip
+    parser.add_argument("--layer-tolerance", type=float, default=1e-3,
+                        help="of each layer's output in the first step, relative; default %(default)s")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("parity"), help="folder to write to; default %(default)s")
     options = parser.parse_args()
     if options.steps < 1:
@@ -168,21 +196,22 @@ def main():
         for side in options.sides:
             if not is_file(side):
                 side_options(params, side)
+        kept = {side: parity_record.read(side) for side in options.sides if is_file(side)}
         with tempfile.TemporaryDirectory() as folder:
             start = options.checkpoint or Path(folder) / "start"
             one, other = (
-                read_side(side) if is_file(side) else
+                kept[side] if side in kept else
                 run_side(side, start, options.steps, options.learning_rate, Path(folder) / "{}.npz".format(number))
                 for number, side in enumerate(options.sides)
             )  # fmt: skip
-        found = compare(one, other, options.tolerance)
+        found = compare(one, other, options.tolerance, options.layer_tolerance)
         artifacts.write_json(options.out / "parity.json", found)
         with artifacts.atomic_file(options.out / "parity.md") as stream:
             stream.write("\n".join(report(found)) + "\n")
-    except (ParityError, ParamsError, OSError) as error:
+    except (ParityError, parity_record.RecordError, ParamsError, OSError) as error:
         sys.exit("parity: {}".format(error))
     print("parity: {} See {}.".format(verdict(found), options.out / "parity.md"))
-    sys.exit(0 if found["diverges"] is None else 1)
+    sys.exit(0 if agree(found) else 1)
 
 
 if __name__ == "__main__":

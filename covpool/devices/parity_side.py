@@ -9,22 +9,19 @@ its steps; there is one worker. The optimiser starts anew.
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from covpool import artifacts, devices, interpreter
+from covpool.devices import parity_record
+from covpool.devices.parity_record import LAYER, VALUES
 from covpool.networks import checkpoints
 from covpool.params import ParamsError, load_params
 from covpool.training import pictures
 from covpool.training.graph import NoDecomposition, TrainingGraph
 from covpool.training.rates import learning_rate
-
-#: What is kept of each step.
-VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy")
-LAYER = "layer/"
 
 
 def side_options(params, side):
@@ -52,6 +49,7 @@ class Side:
         size = params.normalise.size + 2 * margin
         faces = pictures.load_faces(root / artifacts.FACES, "train", params.dataset.classes, size)
         self._graph = TrainingGraph(params, device, faces, lambda: 0, sys.maxsize)
+        self._params, self._root = params, root
         self._rate = learning_rate(0, params.train) if rate is None else rate
         self._session = device.session(self._graph.graph)
         self._session.run(self._graph.initialise)
@@ -66,12 +64,12 @@ class Side:
         self._graph.load(self._session, checkpoints.read_weights(prefix, self._graph.load.shapes))
         self._session.run(self._graph.restart_averages)
 
-    def train(self, steps):
-        """Train so many steps; returns a dictionary of arrays.
+    def work(self, start, steps):
+        """What so many steps from the checkpoint `start` compute, see `parity_record.work`."""
+        return parity_record.work(self._params, self._root, start, steps, self._rate)
 
-        `values`: float64 [steps, len(VALUES)]; `gradients`: float32 [steps, variables], their norms; `variables`: the
-        names; `layer/<name>`: each layer's output in the first step, in the order of the computation.
-        """
+    def train(self, steps):
+        """Train so many steps; returns the arrays of `parity_record`."""
         graph, feed = self._graph, {self._graph.learning_rate: self._rate}
         first, layers = self._session.run([graph.step_values, graph.layer_outputs, graph.step], feed)[:2]
         values = [first] + [self._session.run([graph.step_values, graph.step], feed)[0] for _ in range(steps - 1)]
@@ -99,10 +97,9 @@ def main():
         if not options.start.with_name(options.start.name + ".index").is_file():
             side.write_weights(options.start)
         side.load_weights(options.start)
-        found = side.train(options.steps)
-        about = {"side": options.device, "device": device.record, "tensorflow": devices.describe_tensorflow()}
-        with artifacts.atomic_file(options.out, "wb") as stream:
-            np.savez(stream, about=np.array(json.dumps(about)), **found)
+        about = {"side": options.device, "device": device.record, "tensorflow": devices.describe_tensorflow(),
+                 "work": side.work(options.start, options.steps)}  # fmt: skip
+        parity_record.write(options.out, about, side.train(options.steps))
     except NoDecomposition:
         sys.exit("parity: {}: the covariance matrices are not finite.".format(options.device))
     except (artifacts.ArtifactError, checkpoints.CheckpointError, devices.DeviceError, ParamsError, OSError) as error:
