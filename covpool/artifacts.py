@@ -11,7 +11,9 @@ import hashlib
 import json
 import math
 import os
+import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 RAW = Path("data/raw")
@@ -97,13 +99,44 @@ def write_json(path, content):
 
 
 def read_json(path):
+    """The content of a JSON file. What `write_json` would not write (nan, text that is no Unicode) is no JSON here."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _check_json(content)
+        return content
     except FileNotFoundError:
         raise ArtifactError("{} is missing: run the stage that writes it (`dvc repro`).".format(path)) from None
-    except ValueError as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
         raise ArtifactError("{} is no JSON ({}): run the stage that writes it again.".format(path, error)) from None
+
+
+#: Nothing that the stages write is nested deeper than a few levels; what follows the levels down stays far from
+#: Python's limit.
+DEEPEST_JSON = 50
+
+
+def _check_json(value, depth=0):
+    if depth > DEEPEST_JSON:
+        raise ValueError("nested more than {} deep".format(DEEPEST_JSON))
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_json(key)
+            _check_json(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_json(item, depth + 1)
+    elif isinstance(value, str):
+        # Half of a surrogate pair can be escaped in JSON, but not be written.
+        value.encode("utf-8")
+    elif isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
+        raise ValueError("holds a number that is not finite")
+
+
+def _unreadable(path, error):
+    return ArtifactError("{} can't be read: {}.".format(path, error.strerror or error))
 
 
 def write_csv(path, columns, rows):
@@ -145,9 +178,19 @@ def read_csv(path, columns=()):
             found = reader.fieldnames or []
     except FileNotFoundError:
         raise ArtifactError("{} is missing: run the stage that writes it (`dvc repro`).".format(path)) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (csv.Error, ValueError) as error:
+        raise ArtifactError("{} is no CSV ({}): run the stage that writes it again.".format(path, error)) from None
     missing = [column for column in columns if column not in found]
     if missing:
-        raise ArtifactError("{} lacks the column {}; it has {}.".format(path, ", ".join(missing), ", ".join(found)))
+        # In one line, whatever stands where the columns should be.
+        there = textwrap.shorten(", ".join(found), 500)
+        raise ArtifactError("{} lacks the column {}; it has {}.".format(path, ", ".join(missing), there))
+    for number, row in enumerate(rows, 1):
+        # The csv module puts cells too many under None, and None where they are too few.
+        if None in row or None in row.values():
+            raise ArtifactError("{}: row {} does not have {} cells.".format(path, number, len(found)))
     return rows
 
 

@@ -68,6 +68,37 @@ def test_unknown_and_missing_columns_are_errors(tmp_path):
         artifacts.read_json(tmp_path / "z.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"a": [NaN]}', "not finite"), (b'[1e999]', "not finite"), (b"[1" + 400 * b"0" + b"]", "not finite"),
+        (b'["\\ud800"]', "surrogates"), (b'{"\\ud800": 1}', "surrogates"), (b"\xff", "utf-8"),
+        (b"[" * 60 + b"]" * 60, "nested"), (b"[" * 200_000, "recursion"),
+    ],
+)  # fmt: skip
+def test_json_that_could_not_be_written_again_is_not_read(tmp_path, content, reason):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(artifacts.ArtifactError, match=f"x.json is no JSON .*{reason}"):
+        artifacts.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"a,b\n1\n", "row 1 does not have 2"), (b"a,b\n1,2\n1,2,3\n", "row 2 does not have 2"), (b"\xff\n", "is no CSV"),
+     (b'a\n"' + b"x" * 200_000, "is no CSV")],
+)  # fmt: skip
+def test_a_table_of_other_form_is_not_read(tmp_path, content, reason):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(artifacts.ArtifactError, match=reason):
+        artifacts.read_csv(tmp_path / "x.csv")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    for read in (artifacts.read_json, artifacts.read_csv):
+        with pytest.raises(artifacts.ArtifactError, match="can't be read: Is a directory"):
+            read(tmp_path)
+
+
 def test_json_refuses_what_json_has_not(tmp_path):
     with pytest.raises(ValueError):
         artifacts.write_json(tmp_path / "x.json", {"loss": math.nan})

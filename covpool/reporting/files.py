@@ -1,5 +1,6 @@
 """The comparison as files beside the page: Markdown for people, CSV for programs, the headline metrics for DVC."""
 
+import math
 import re
 
 from covpool.reporting.comparison import BYTES_PER_GIB
@@ -114,7 +115,7 @@ def headline_metrics(comparison):
                 (f"{pair}_loss_diff_pct", against["loss_difference"] and 100 * against["loss_difference"]),
                 (f"{pair}_step_ratio", against["step_ratio"]),
             ):
-                if value is not None:
+                if value is not None and math.isfinite(value):
                     metrics.setdefault(name, _headline(value))
     return metrics
 

@@ -4,6 +4,7 @@ The template holds all words that do not depend on the runs; here is what it sho
 from users' data: the template escapes everything, and only our own style sheet and drawings are passed as they are.
 """
 
+import functools
 from pathlib import Path
 
 import jinja2
@@ -53,18 +54,7 @@ def render(root, runs, comparison):
     usable = [run for run in runs if run.usable]
     entries = {entry["name"]: entry for entry in comparison["runs"]}
     dataset = read_dataset(root)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        share=tables.share, fixed=tables.fixed, seconds=tables.seconds, count=tables.count, percent=_percent,
-        network=tables.model_text,
-    )
-    return environment.get_template("index.html.j2").render(
+    return _template().render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         runs=[_run(run, entries[run.name], number, dataset, root) for number, run in enumerate(usable)],
         absent=[run for run in runs if not run.usable],
@@ -88,6 +78,22 @@ def render(root, runs, comparison):
         environment=_environment_table(usable),
         parameters=_parameters(usable),
     )
+
+
+@functools.cache
+def _template():
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        share=tables.share, fixed=tables.fixed, seconds=tables.seconds, count=tables.count, percent=_percent,
+        network=tables.model_text,
+    )
+    return environment.get_template("index.html.j2")
 
 
 def _run(run, compared, number, dataset, root):

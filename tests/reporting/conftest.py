@@ -113,6 +113,12 @@ class Project:
             self.add_evaluation(name, rng)
         return record
 
+    def reseal(self, name):
+        """Seal the record of a run and its evaluation again, after an edit that is not what a test is about."""
+        for path in (f"runs/{name}/run.json", f"evaluation/{name}/scores.json"):
+            content = json.loads((self.root / path).read_text(encoding="utf-8"))
+            self.write_json(path, artifacts.seal(content) if "content_hash" in content else content)
+
     def _record(self, name, kind, device, history, times):
         last = [row["seconds"] for row in times if row["epoch"] == EPOCHS]
         return {
@@ -207,6 +213,6 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_project():
     return Project
