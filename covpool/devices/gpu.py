@@ -1,7 +1,9 @@
 """An NVIDIA GPU as a device, for TensorFlow builds that have CUDA."""
 
 import functools
+import itertools
 import os
+import re
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
@@ -13,6 +15,9 @@ from covpool.devices.workers import ALONE
 
 # As this process found it, before a GPU was opened.
 _LEFT_VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+#: A card in CUDA_VISIBLE_DEVICES: its number, or the name of it or of a part of it.
+_CARD = re.compile(r"(\d+|GPU-.+|MIG-.+)\Z")
 
 #: Which TensorFlow drives which GPU; told wherever one is not found.
 WHICH_BUILD = (
@@ -42,7 +47,11 @@ def open_gpu(name, options, workers=ALONE):
                 name, card, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
         )
     fields = dict(part.split(": ", 1) for part in found[0].physical_device_desc.split(", ") if ": " in part)
-    record = {"name": fields.get("name"), "driver": smi.nvidia_driver(card), "threads": None}
+    record = {
+        "name": fields.get("name"), "driver": smi.nvidia_driver(card), "threads": None,
+        # Only 0 forbids it; whether a card has it at all is the card's affair.
+        "tf32": os.environ["NVIDIA_TF32_OVERRIDE"] != "0",
+    }  # fmt: skip
     gauge = meter.PowerGauge("the card by nvidia-smi", functools.partial(smi.nvidia_usage, card))
     return Device(name, "gpu", "/device:GPU:0", config, record, workers, gauge)
 
@@ -57,13 +66,12 @@ def session_config(options):
 
 def _card(name, number):
     """The card's name for CUDA: its number as nvidia-smi counts, among those that a scheduler has left this process."""
-    if not _LEFT_VISIBLE:
+    if _LEFT_VISIBLE is None:
         return str(number)
-    cards = _LEFT_VISIBLE.split(",")
+    # CUDA looks no further than the first that is no card: -1, nothing at all.
+    cards = list(itertools.takewhile(_CARD.match, (each.strip() for each in _LEFT_VISIBLE.split(","))))
     if number >= len(cards):
-        raise DeviceError(
-            "device {!r}: visible_device is {}, and CUDA_VISIBLE_DEVICES leaves {} card(s), {}, counted from 0.".format(
-                name, number, len(cards), _LEFT_VISIBLE
-            )
-        )
-    return cards[number].strip()
+        left = "{} card(s), {}, counted from 0".format(len(cards), ",".join(cards))
+        raise DeviceError("device {!r}: visible_device is {}, and CUDA_VISIBLE_DEVICES leaves {}.".format(
+            name, number, left if cards else "no card: it is {!r}".format(_LEFT_VISIBLE)))  # fmt: skip
+    return cards[number]

@@ -69,6 +69,8 @@ FINGERPRINT_LENGTH = 16
 def fingerprint(facts):
     """What must be the same for workers that train together, as float32 [16], in which each number is exact."""
     depends = {name: facts[name] for name in ("format", "name", "kind", "tensorflow", "parameters", "data")}
+    # Their devices may be different ones, but must not round differently.
+    depends["tf32"] = facts["device"].get("tf32")
     digest = artifacts.content_hash(dict(depends, code=facts["code"]["hash"]))
     return np.frombuffer(bytes.fromhex(digest), ">u2").astype(np.float32)
 

@@ -47,6 +47,20 @@ def test_a_card_is_counted_among_those_that_a_scheduler_left(monkeypatch):
         gpu._card("gpu", 2)
 
 
+@pytest.mark.parametrize("left", ["", "-1", "NoDevFiles", " ", ",0"])
+def test_where_a_scheduler_left_no_card_none_is_taken(monkeypatch, left):
+    monkeypatch.setattr(gpu, "_LEFT_VISIBLE", left)
+    with pytest.raises(devices.DeviceError, match="CUDA_VISIBLE_DEVICES leaves no card: it is '{}'".format(left)):
+        gpu._card("gpu", 0)
+
+
+def test_cuda_looks_no_further_than_what_is_no_card(monkeypatch):
+    monkeypatch.setattr(gpu, "_LEFT_VISIBLE", "3,-1,4")
+    assert gpu._card("gpu", 0) == "3"
+    with pytest.raises(devices.DeviceError, match="visible_device is 1, and .* leaves 1 card.s., 3, counted from 0"):
+        gpu._card("gpu", 1)
+
+
 def test_a_gpus_memory_is_taken_as_it_is_needed_up_to_a_share(params_with):
     options = params_with({"device_options.gpu.gpu_memory_fraction": 0.25}).device_options["gpu"]
     memory = gpu.session_config(options).gpu_options

@@ -13,6 +13,7 @@ from training_project import Project
 
 from covpool import artifacts, devices
 from covpool.devices import gpu, meter, smi
+from covpool.training import record
 from covpool.training.graph import TrainingGraph
 from covpool.training.trainer import Interrupted
 
@@ -328,6 +329,23 @@ def test_a_gpu_is_asked_for_the_very_card_that_cuda_was_given(opened_gpu, nvidia
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3" and opened.gauge.source == "the card by nvidia-smi"
     assert opened.gauge.read() == (0, 0, 2 * 2**30)
     assert (program("unused", "").joinpath("asked")).read_text() == "--id=3\n"
+
+
+@pytest.mark.parametrize("given, allowed", [(None, False), ("0", False), ("1", True)])
+def test_whether_tf32_is_allowed_is_in_the_record_and_in_what_a_result_depends_on(
+    opened_gpu, nvidia_smi, monkeypatch, given, allowed
+):
+    nvidia_smi("100.00, 2048")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    if given is not None:
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", given)
+    device = opened_gpu().record
+    assert device["tf32"] is allowed and os.environ["NVIDIA_TF32_OVERRIDE"] == (given or "0")
+    facts = {name: 0 for name in ("format", "name", "kind", "tensorflow", "parameters", "data")}
+    facts.update(code={"hash": ""}, device=device)
+    other = dict(facts, device=dict(device, tf32=not allowed))
+    assert record.key(facts) != record.key(other)
+    assert list(record.fingerprint(facts)) != list(record.fingerprint(other))
 
 
 def test_workers_that_share_a_processor_count_its_energy_once():
