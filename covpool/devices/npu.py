@@ -79,9 +79,7 @@ def open_npu(name, options, must_exist=True, workers=ALONE):
     found = _find(name, number) if must_exist else None
     if must_exist:
         _choose(name, number)
-        for folder in filter(None, (options.op_cache, options.profiling, options.dump)):
-            # The adapter ends the process where they are not there.
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        _make_folders(name, options)
     record = {
         "name": found and found.name, "driver": found and found.driver, "threads": None,
         "npu_bridge": adapter.version, "options": _computing(options, parameters),
@@ -117,9 +115,33 @@ def _refuse_unread(name, parameters, adapter):
 
 def _check_files(name, parameters):
     """The adapter ends the process, or passes over the file, where one that it is to read is not there."""
-    for key in ("fusion_switch_file", "work_path", "modify_mixlist", "op_precision_mode", "aoe_config_file"):
-        if key in parameters and not os.access(parameters[key], os.R_OK):
-            raise DeviceError("device {!r}: {} is {}, which can't be read.".format(name, key, parameters[key]))
+    for key in ("fusion_switch_file", "modify_mixlist", "op_precision_mode", "aoe_config_file"):
+        path = parameters.get(key)
+        if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
+            raise DeviceError("device {!r}: {} is {}, which can't be read.".format(name, key, path))
+    if "work_path" in parameters:
+        _check_folder(name, "work_path", parameters["work_path"])
+
+
+def _make_folders(name, options):
+    """Where the run writes by the adapter, which ends the process where it can't."""
+    for key in ("op_cache", "profiling", "dump"):
+        folder = getattr(options, key)
+        if folder:
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DeviceError("device {!r}: {} is {}, a folder that can't be made: {}.".format(
+                    name, key, folder, error.strerror)) from error  # fmt: skip
+            _check_folder(name, key, folder)
+
+
+def _check_folder(name, key, folder):
+    if not os.path.isdir(folder):
+        raise DeviceError("device {!r}: {} is {}, and there is no such folder.".format(name, key, folder))
+    if not os.access(folder, os.R_OK | os.W_OK):
+        raise DeviceError("device {!r}: {} is {}, a folder that this user can't read and write.".format(
+            name, key, folder))  # fmt: skip
 
 
 def _find(name, number):

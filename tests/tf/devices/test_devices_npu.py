@@ -137,6 +137,42 @@ def test_a_fusion_switch_that_is_not_there_is_refused(params_with, npu_bridge):
         opened(params_with(options(fusion_switch_file="/nowhere/a.cfg")))
 
 
+@pytest.mark.parametrize("option", ["op_cache", "profiling", "dump"])
+def test_folders_that_can_not_be_had_are_refused(params_with, npu_bridge, tmp_path, monkeypatch, option):
+    (tmp_path / "file").touch()
+    for path, why in (("file", "File exists"), ("file/below", "Not a directory"), ("x" * 300, "File name too long")):
+        folder = str(tmp_path / path)
+        with pytest.raises(devices.DeviceError) as told:
+            opened(params_with(options(**{option: folder})))
+        assert str(told.value) == "device 'npu': {} is {}, a folder that can't be made: {}.".format(option, folder, why)
+    without_leave(monkeypatch, tmp_path / "locked")
+    with pytest.raises(devices.DeviceError, match=option + " is .*locked, a folder that this user can't read"):
+        opened(params_with(options(**{option: str(tmp_path / "locked")})))
+
+
+def without_leave(monkeypatch, folder):
+    """Root may write everywhere: what access(2) would say to another user of a folder with mode 0555."""
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: (
+        not mode & os.W_OK if str(path) == str(folder) else access(path, mode)))  # fmt: skip
+
+
+def test_a_work_path_is_a_folder_to_read_and_write(both_generations, params_with, npu_bridge, tmp_path, monkeypatch):
+    mode = {"2021": {"mstune_mode": "1"}, "2026": {"aoe_mode": "2"}}[both_generations]
+
+    def tuned(path):
+        return opened(params_with(options(parameter_map=dict(mode, work_path=str(path)))))
+
+    for path in ("/etc/passwd", tmp_path / "nothing"):
+        with pytest.raises(devices.DeviceError, match="work_path is {}, and there is no such folder".format(path)):
+            tuned(path)
+    with tuned(tmp_path).session(tf.Graph()):
+        pass
+    without_leave(monkeypatch, tmp_path)
+    with pytest.raises(devices.DeviceError, match="work_path is .*, a folder that this user can't read and write"):
+        tuned(tmp_path)
+
+
 def test_options_that_the_adapter_at_hand_does_not_read_are_refused(both_generations, npu_bridge, params_with):
     newer = options(deterministic=True, precision_mode="cube_fp16in_fp32out")
     older = options(parameter_map={"op_debug_level": 1})
