@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 
 from covpool.reporting.comparison import BYTES_PER_GIB
 from covpool.reporting.sentences import published_statement, remarks_on_runs, verdicts
@@ -96,7 +97,8 @@ def headline_metrics(comparison):
     """`metrics.json`: the headline figures of each run, and of each that is compared with the reference.
 
     Scores stand under split and checkpoint: `cpu.val_best.acc_pct`. A name of a comparison starts with the two kinds,
-    as recorded, `npu_gpu_loss_diff_pct`, `npu_gpu_step_ratio`; of two runs of one kind with their names.
+    as recorded, `npu_gpu_loss_diff_pct`, `npu_gpu_step_ratio`. A run has its name there instead where its kind is also
+    that of the reference, as does the reference then, or that of another run that is compared.
     """
     metrics = {}
     for entry in comparison["runs"]:
@@ -106,17 +108,19 @@ def headline_metrics(comparison):
                 scored = "{split}_{checkpoint}".format(**entry["evaluation"])
                 metrics[entry["label"]][scored] = _headlines(entry, SCORES)
     reference = next((entry for entry in comparison["runs"] if entry["name"] == comparison["reference"]), None)
-    for entry in comparison["runs"]:
-        if entry.get("comparable"):
-            key = "label" if entry["kind"] == reference["kind"] else "kind"
-            pair = f"{entry[key]}_{reference[key]}"
-            against = entry["against_reference"]
-            for name, value in (
-                (f"{pair}_loss_diff_pct", against["loss_difference"] and 100 * against["loss_difference"]),
-                (f"{pair}_step_ratio", against["step_ratio"]),
-            ):
-                if value is not None and math.isfinite(value):
-                    metrics.setdefault(name, _headline(value))
+    compared = [entry for entry in comparison["runs"] if entry.get("comparable")]
+    kinds = Counter(entry["kind"] for entry in compared)
+    for entry in compared:
+        same_kind = entry["kind"] == reference["kind"]
+        run = entry["label" if same_kind or kinds[entry["kind"]] > 1 else "kind"]
+        pair = f"{run}_{reference['label' if same_kind else 'kind']}"
+        against = entry["against_reference"]
+        for name, value in (
+            (f"{pair}_loss_diff_pct", against["loss_difference"] and 100 * against["loss_difference"]),
+            (f"{pair}_step_ratio", against["step_ratio"]),
+        ):
+            if value is not None and math.isfinite(value):
+                metrics[name] = _headline(value)
     return metrics
 
 

@@ -555,3 +555,13 @@ def test_devices_must_be_named_once(project, devices):
 def test_a_tolerance_must_be_a_share(project, tolerance):
     with pytest.raises(ValueError, match="loss_tolerance"):
         build_report(project.root, devices=["cpu"], loss_tolerance=tolerance)
+def test_two_npus_against_a_gpu_have_a_headline_each(project):
+    for name, kind, loss in (("npu", "npu", 1.5), ("npu32", "npu", 1.0), ("gpu", "gpu", 1.25), ("cpu", "cpu", 1.25)):
+        project.add_run(name, kind, loss=loss)
+    report(project, ["npu", "npu32", "gpu", "cpu"])
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    found = {name: value for name, value in metrics.items() if name.endswith("loss_diff_pct")}
+    assert found == {"npu_gpu_loss_diff_pct": 20, "npu32_gpu_loss_diff_pct": -20, "cpu_gpu_loss_diff_pct": 0}
+    assert {"npu_gpu_step_ratio", "npu32_gpu_step_ratio", "cpu_gpu_step_ratio"} <= set(metrics)
+
+
