@@ -127,6 +127,7 @@ def _entry(run, work, reference, tolerance):
         kind=run.kind,
         device=device_text(run),
         tensorflow=tensorflow_text(run),
+        arithmetic=arithmetic_text(run),
         work=work,
         settings=settings(run),
         figures={key: run.value(path) for key, path in RECORDED.items()}
@@ -420,6 +421,39 @@ def tensorflow_text(run):
     """The TensorFlow of a run: version, and build where that says something else."""
     version, build = (_plain(run.value(f"tensorflow.{key}")) for key in ("version", "build"))
     return version if build in ("tensorflow", "nothing") else f"{version} ({build})"
+
+
+#: The precision mode of an NPU's adapter that is told none.
+ADAPTER_DEFAULT = "allow_fp32_to_fp16"
+_TAKES_FLOAT16 = "float16 where the chip has no float32 operation"
+
+
+def arithmetic_text(run):
+    """What a run's device was told of how to compute, in words; None where its kind has no such setting on record."""
+    if run.kind == "npu":
+        return _npu_arithmetic(run)
+    tf32 = run.value("device.tf32")
+    return {True: "float32 with products in TF32", False: "float32, TF32 off"}[tf32] if isinstance(tf32, bool) else None
+
+
+def _npu_arithmetic(run):
+    options = run.value("device.options")
+    if not isinstance(options, dict):
+        return "a precision that its record does not tell"
+    mode, newer = options.get("precision_mode"), run.value("device.options.parameter_map.precision_mode_v2")
+    if newer:
+        told = [f"precision_mode_v2 {newer}"]
+    elif mode:
+        told = [f"precision_mode {mode}" + (f" ({_TAKES_FLOAT16})" if mode == ADAPTER_DEFAULT else "")]
+    else:
+        told = [f"no precision_mode, so by the adapter's default, {ADAPTER_DEFAULT} ({_TAKES_FLOAT16})"]
+    scaling = options.get("loss_scaling")
+    if scaling:
+        scale = {"dynamic": " from ", "fixed": " at "}.get(str(scaling))
+        told.append(f"loss_scaling {scaling}" + (f"{scale}{_plain(options.get('loss_scale'))}" if scale else ""))
+    if options.get("iterations_per_loop"):
+        told.append(f"iterations_per_loop {options['iterations_per_loop']}")
+    return ", ".join(told)
 
 
 def _plain(value):

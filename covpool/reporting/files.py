@@ -49,10 +49,10 @@ def _escape(text):
 
 
 CSV_COLUMNS = (
-    "origin", "name", "kind", "device", "tensorflow", "status", "model", "pooling", "optimizer", "data", "data_hash",
-    "epochs", "epoch_size", "steps", "batch_size", "loss", "cross_entropy", "l2_loss", "center_loss",
-    "seconds_per_step", "median_seconds", "p90_seconds", "waiting_share", "images_per_second", "split", "checkpoint",
-    "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes", "device_peak_bytes", "joules",
+    "origin", "name", "kind", "device", "tensorflow", "arithmetic", "status", "model", "pooling",
+    "optimizer", "data", "data_hash", "epochs", "epoch_size", "steps", "batch_size", "loss", "cross_entropy", "l2_loss",
+    "center_loss", "seconds_per_step", "median_seconds", "p90_seconds", "waiting_share", "images_per_second", "split",
+    "checkpoint", "accuracy", "mean_class_accuracy", "macro_f1", "peak_bytes", "device_peak_bytes", "joules",
     "joules_per_image", "comparable", "loss_difference", "step_ratio", "images_per_second_ratio", "peak_memory_ratio",
     "device_memory_ratio", "energy_ratio", "verdict", "reason", "source",
 )  # fmt: skip
@@ -67,7 +67,7 @@ def csv_rows(comparison):
         if entry["status"] == "read":
             found = {**entry["settings"], **entry["figures"], **(entry["against_reference"] or {})}
             known |= {key: found[key] for key in found if key in CSV_COLUMNS}
-            known |= {key: entry[key] for key in ("kind", "device", "tensorflow", "comparable")}
+            known |= {key: entry[key] for key in ("kind", "device", "tensorflow", "arithmetic", "comparable")}
             known |= {key: entry["evaluation"][key] for key in ("split", "checkpoint")}
             known["verdict"] = entry["verdict"]["result"] if entry["verdict"] else None
             known["reason"] = "; ".join(entry["differences"]) or None

@@ -17,6 +17,8 @@ def remarks_on_runs(comparison):
         lines.append(f"{mark}{work_text(group[0]['settings'])}: {runs}.")
     for entry in comparison["runs"]:
         if entry["status"] == "read":
+            if entry["arithmetic"]:
+                lines.append(f"{entry['title']}: computed with {entry['arithmetic']}.")
             lines += [f"{entry['title']}: {text}." for text in entry["remarks"] + entry["notes"]]
         else:
             lines.append(f"Run {entry['name']} is {entry['status']}, its figures are left out: {entry['reason']}.")

@@ -182,6 +182,7 @@ def figures_table(comparison):
     rows = [
         ("Device", *(row["device"] for row in published), *(entry["device"] for entry in runs)),
         ("TensorFlow", *("1.15" for _ in published), *(entry["tensorflow"] for entry in runs)),
+        ("Arithmetic", *(ABSENT for _ in published), *(entry["arithmetic"] or ABSENT for entry in runs)),
         ("Network", *(row["model"] for row in published), *(model_text(entry["settings"]) for entry in runs)),
         ("Data", *(row["data"] for row in published), *(_data_name(entry) for entry in runs)),
         (

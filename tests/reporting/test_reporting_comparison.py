@@ -341,6 +341,60 @@ def test_losses_of_a_device_loop_are_told_from_those_of_every_step(project):
     assert entry["remarks"] == ["its losses are those of one step in 5, at GPU those of every step"]
 
 
+def told(**options):
+    return lambda record: record["device"].update(options=dict({"parameter_map": {}}, **options))
+
+
+TAKES_FLOAT16 = "allow_fp32_to_fp16 (float16 where the chip has no float32 operation)"
+
+
+@pytest.mark.parametrize(
+    ("change", "arithmetic"),
+    [
+        (
+            told(precision_mode="allow_mix_precision", loss_scaling="dynamic", loss_scale=32768.0,
+                 iterations_per_loop=5),
+            "precision_mode allow_mix_precision, loss_scaling dynamic from 32768, iterations_per_loop 5",
+        ),
+        (
+            told(precision_mode="force_fp32", loss_scaling="off", loss_scale=32768.0, iterations_per_loop=1),
+            "precision_mode force_fp32, loss_scaling off, iterations_per_loop 1",
+        ),
+        (told(precision_mode="allow_fp32_to_fp16"), f"precision_mode {TAKES_FLOAT16}"),
+        (told(precision_mode=""), f"no precision_mode, so by the adapter's default, {TAKES_FLOAT16}"),
+        (
+            told(precision_mode="", loss_scaling="fixed", loss_scale=512.0,
+                 parameter_map={"precision_mode_v2": "mixed_float16"}),
+            "precision_mode_v2 mixed_float16, loss_scaling fixed at 512",
+        ),
+        (lambda record: None, "a precision that its record does not tell"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("other", ["gpu", "cpu", None])
+def test_what_an_npu_computed_in_is_told_beside_any_other(project, change, arithmetic, other):
+    project.add_run("npu", change=change)
+    names = ["npu", *([project.add_run(other)["name"]] if other else [])]
+    entries = report(project, names)[0]
+    assert entries["npu"]["arithmetic"] == arithmetic and len(entries) == len(names)
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert f"- NPU: computed with {arithmetic}.\n" in text
+    assert f" | {arithmetic} |" in next(line for line in text.splitlines() if line.startswith("| Arithmetic | "))
+    assert table(project, "reports/comparison.csv")[2]["arithmetic"] == arithmetic
+
+
+@pytest.mark.parametrize(
+    ("tf32", "arithmetic"), [(True, "float32 with products in TF32"), (False, "float32, TF32 off")]
+)
+def test_whether_a_gpu_took_tf32_is_told_where_it_is_known(project, tf32, arithmetic):
+    project.add_run("npu")
+    project.add_run("gpu", change=lambda record: record["device"].update(tf32=tf32))
+    project.add_run("gpu_before", "gpu")
+    entries = report(project, ["npu", "gpu", "gpu_before"])[0]
+    assert (entries["gpu"]["arithmetic"], entries["gpu_before"]["arithmetic"]) == (arithmetic, None)
+    text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert f"- GPU: computed with {arithmetic}.\n" in text and "GPU (gpu_before): computed" not in text
+
+
 def test_a_score_says_of_which_pictures_and_weights_it_is(project):
     project.add_run("gpu")
     project.add_run("npu")
@@ -521,6 +575,16 @@ def test_headline_metrics_carry_their_unit(project):
     assert "energy_kj" not in metrics["npu"]
 
 
+def test_two_npus_against_a_gpu_have_a_headline_each(project):
+    for name, kind, loss in (("npu", "npu", 1.5), ("npu32", "npu", 1.0), ("gpu", "gpu", 1.25), ("cpu", "cpu", 1.25)):
+        project.add_run(name, kind, loss=loss)
+    report(project, ["npu", "npu32", "gpu", "cpu"])
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    found = {name: value for name, value in metrics.items() if name.endswith("loss_diff_pct")}
+    assert found == {"npu_gpu_loss_diff_pct": 20, "npu32_gpu_loss_diff_pct": -20, "cpu_gpu_loss_diff_pct": 0}
+    assert {"npu_gpu_step_ratio", "npu32_gpu_step_ratio", "cpu_gpu_step_ratio"} <= set(metrics)
+
+
 def test_runs_of_one_kind_are_compared_by_name_in_the_headlines(project):
     project.add_run("gpu", loss=1.25)
     project.add_run("gpu_tf2", "gpu", loss=1.5)
@@ -555,13 +619,3 @@ def test_devices_must_be_named_once(project, devices):
 def test_a_tolerance_must_be_a_share(project, tolerance):
     with pytest.raises(ValueError, match="loss_tolerance"):
         build_report(project.root, devices=["cpu"], loss_tolerance=tolerance)
-def test_two_npus_against_a_gpu_have_a_headline_each(project):
-    for name, kind, loss in (("npu", "npu", 1.5), ("npu32", "npu", 1.0), ("gpu", "gpu", 1.25), ("cpu", "cpu", 1.25)):
-        project.add_run(name, kind, loss=loss)
-    report(project, ["npu", "npu32", "gpu", "cpu"])
-    metrics = json.loads((project.root / "reports/metrics.json").read_text())
-    found = {name: value for name, value in metrics.items() if name.endswith("loss_diff_pct")}
-    assert found == {"npu_gpu_loss_diff_pct": 20, "npu32_gpu_loss_diff_pct": -20, "cpu_gpu_loss_diff_pct": 0}
-    assert {"npu_gpu_step_ratio", "npu32_gpu_step_ratio", "cpu_gpu_step_ratio"} <= set(metrics)
-
-

@@ -63,6 +63,13 @@ def three(project):
     return project
 
 
+def test_the_page_says_what_an_npu_computed_in(project):
+    project.add_run("npu", change=lambda record: record["device"].update(options={"precision_mode": "force_fp32"}))
+    project.add_run("gpu")
+    text = "".join(Page(page(project, ["npu", "gpu"])).text)
+    assert "NPU: computed with precision_mode force_fp32." in text and "\nArithmetic" in text
+
+
 def test_the_page_stands_alone(three):
     html = page(three, ["npu", "gpu", "cpu"])
     found = Page(html)
