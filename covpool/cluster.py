@@ -14,6 +14,7 @@ itself, and nobody would notice. So they are checked before anything is started.
 """
 
 import collections
+import ipaddress
 import json
 import os
 import re
@@ -29,6 +30,8 @@ BESIDE = {TABLE: CHIEF_NEEDS, CHIEF: (TABLE, "RANK_SIZE", "RANK_ID")}
 #: A worker's number where a chief connects them: HCCL tells it only when it is connected.
 RANK = "COVPOOL_RANK"
 DEFAULT_JOB = "covpool"
+#: Of rank tables; 1.2 is the one of SuperPoDs, whose server_list is the same.
+VERSIONS = ("1.0", "1.2")
 
 
 class ClusterError(ValueError):
@@ -49,7 +52,11 @@ def members(workers, first_device, environment):
             "hosts use a rank table, or start each worker by hand.".format(
                 environment["CM_WORKER_IP"], environment["CM_CHIEF_IP"])  # fmt: skip
         )
-    return [Member(rank, rank, workers, first_device + rank) for rank in range(workers)]
+    devices = range(first_device, first_device + workers)
+    if int(environment["CM_CHIEF_DEVICE"]) not in devices:
+        raise ClusterError("CM_CHIEF_DEVICE is {}: wanted the chip of one of the workers, {} to {}".format(
+            environment["CM_CHIEF_DEVICE"], devices[0], devices[-1]))  # fmt: skip
+    return [Member(rank, rank, workers, device) for rank, device in enumerate(devices)]
 
 
 def variables(member, workers, environment):
@@ -150,6 +157,7 @@ def _of_table(path, workers):
     if ranks != list(range(workers)):
         raise ClusterError("{}: has the ranks {}, and device_options has workers: {}, which wants 0 to {}".format(
             path, ", ".join(map(str, ranks)) or "of nobody", workers, workers - 1))  # fmt: skip
+    _check_chips(path, servers)
     here = servers[0].get("server_id") if len(servers) == 1 else _this_host(path, servers)
     found = sorted((rank, device) for rank, device, server in devices if server == here)
     return [Member(rank, number, len(found), device) for number, (rank, device) in enumerate(found)]
@@ -172,6 +180,12 @@ def _read_table(path):
                            "device_id, device_ip and rank_id".format(path))  # fmt: skip
     if table.get("status") != "completed":
         raise ClusterError("{}: its status is {!r}; HCCL waits for `completed`".format(path, table.get("status")))
+    if table.get("version") not in VERSIONS:
+        raise ClusterError("{}: its version is {!r}; wanted {}".format(
+            path, table.get("version"), " or ".join(VERSIONS)))  # fmt: skip
+    if "server_count" in table and str(table["server_count"]) != str(len(servers)):
+        raise ClusterError("{}: its server_count is {!r}, and server_list has {}".format(
+            path, table["server_count"], len(servers)))  # fmt: skip
     return servers
 
 
@@ -180,6 +194,32 @@ def _entry(path, device, key):
     if not re.match(r"\d+\Z", str(value)):
         raise ClusterError("{}: a device has {} {!r}: wanted a number".format(path, key, value))
     return int(value)
+
+
+def _check_chips(path, servers):
+    """A worker has a chip of its own, and an address at which workers of other servers reach it."""
+    seen = set()
+    for server in servers:
+        for device in server["device"]:
+            chip = (server.get("server_id"), _entry(path, device, "device_id"))
+            if chip in seen:
+                raise ClusterError("{}: two ranks have device_id {} of the server {}: wanted a chip for each".format(
+                    path, chip[1], chip[0]))  # fmt: skip
+            seen.add(chip)
+            _check_address(path, device, len(servers))
+
+
+def _check_address(path, device, servers):
+    """HCCL takes device_ip as optional on a single server."""
+    address = device.get("device_ip")
+    if address is None and servers == 1:
+        return
+    try:
+        ipaddress.ip_address(str(address))
+    except ValueError:
+        why = ", as there are several servers" if address is None else ""
+        raise ClusterError("{}: the device of rank {} has device_ip {!r}: wanted its network card's address{}".format(
+            path, device["rank_id"], address, why)) from None  # fmt: skip
 
 
 def _this_host(path, servers):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,8 @@ def test_a_chiefs_host_has_all_workers_one_a_chip():
     assert found == [cluster.Member(rank, rank, 8, rank) for rank in range(8)]
     assert cluster.variables(found[3], 8, CHIEF) == {
         "ASCEND_DEVICE_ID": "3", "JOB_ID": "covpool", "COVPOOL_RANK": "3"}  # fmt: skip
-    assert [each.device for each in cluster.members(2, 4, dict(CHIEF, CM_WORKER_SIZE="2"))] == [4, 5]
+    later = dict(CHIEF, CM_WORKER_SIZE="2", CM_CHIEF_DEVICE="5")
+    assert [each.device for each in cluster.members(2, 4, later)] == [4, 5]
 
 
 def test_a_rank_table_says_which_chip_a_worker_has(tmp_path):
@@ -81,6 +83,7 @@ def test_a_worker_knows_itself_by_what_it_was_given(tmp_path_factory, kind, work
     (dict(CHIEF, CM_CHIEF_PORT="high"), "CM_CHIEF_PORT is 'high': wanted a whole number from 1 to 65535"),
     (dict(CHIEF, CM_CHIEF_PORT="70000"), "CM_CHIEF_PORT is '70000'"),
     (dict(CHIEF, CM_WORKER_SIZE="4"), "CM_WORKER_SIZE is 4, and device_options has workers: 8"),
+    (dict(CHIEF, CM_CHIEF_DEVICE="8"), "CM_CHIEF_DEVICE is 8: wanted the chip of one of the workers, 0 to 7"),
     (dict(CHIEF, CM_WORKER_IP="10.0.0.2"), "CM_WORKER_IP is 10.0.0.2 and CM_CHIEF_IP 10.0.0.1"),
     ({"RANK_TABLE_FILE": "table.json"}, "RANK_TABLE_FILE is table.json: wanted an absolute path"),
     ({"RANK_TABLE_FILE": "/nowhere.json"}, "RANK_TABLE_FILE /nowhere.json can't be read"),
@@ -94,6 +97,11 @@ def test_a_wrong_environment_is_refused(environment, wanted):
     ([("a", [(0, 0), (0, 1)])], {}, "has the ranks 0, 0"),
     ([("a", [(0, 0), (1, "x")])], {}, "a device has device_id 'x': wanted a number"),
     ([("a", [(0, 0), (1, 1)])], {"status": "initializing"}, "its status is 'initializing'; HCCL waits for"),
+    ([("a", [(0, 3), (1, 3)])], {}, "two ranks have device_id 3 of the server a: wanted a chip for each"),
+    ([("a", [(0, 0), (1, 1)])], {"version": "9"}, "its version is '9'; wanted 1.0 or 1.2"),
+    ([("a", [(0, 0), (1, 1)])], {"version": None}, "its version is None; wanted 1.0 or 1.2"),
+    ([("a", [(0, 0), (1, 1)])], {"server_count": "2"}, "its server_count is '2', and server_list has 1"),
+    ([("a", [(0, 0)]), ("b", [(1, 0)])], {"server_count": "1"}, "its server_count is '1', and server_list has 2"),
     ([], {}, "wanted a rank table of version 1.0"),
     ([], {"server_list": [{"device": 3}]}, "wanted a rank table of version 1.0"),
     ([], {"server_list": [{"device": ["0"]}]}, "a device has rank_id None"),
@@ -102,6 +110,38 @@ def test_a_wrong_table_is_refused(tmp_path, servers, more, wanted):
     assert wanted in refused(cluster.members, 2, 0, rank_table(tmp_path, servers, **more))
     (tmp_path / "rank_table.json").write_text("[1")
     assert "can't be read" in refused(cluster.members, 2, 0, {"RANK_TABLE_FILE": str(tmp_path / "rank_table.json")})
+
+
+def without_addresses(environment, address=None):
+    """The same rank table without any device_ip, or with this one for all."""
+    path = Path(environment["RANK_TABLE_FILE"])
+    table = json.loads(path.read_text())
+    for device in (each for server in table["server_list"] for each in server["device"]):
+        del device["device_ip"]
+        device.update({} if address is None else {"device_ip": address})
+    path.write_text(json.dumps(table))
+    return environment
+
+
+def test_workers_of_several_hosts_have_addresses_to_reach_them(tmp_path):
+    alone = without_addresses(rank_table(tmp_path, [("10.0.0.1", [(0, 0), (1, 1)])]))
+    assert [each.device for each in cluster.members(2, 0, alone)] == [0, 1]
+    hosts = [("127.0.0.1", [(0, 0)]), ("198.51.100.1", [(1, 0)])]
+    assert "the device of rank 0 has device_ip None: wanted its network card's address, as there are several" in (
+        refused(cluster.members, 2, 0, without_addresses(rank_table(tmp_path, hosts))))  # fmt: skip
+    assert "the device of rank 0 has device_ip 'eth0': wanted its network card's address" in (
+        refused(cluster.members, 2, 0, without_addresses(rank_table(tmp_path, hosts), "eth0")))  # fmt: skip
+    assert len(cluster.members(2, 0, without_addresses(rank_table(tmp_path, hosts), "fe80::1"))) == 1
+
+
+@pytest.mark.parametrize("more", [
+    {"version": "1.0", "server_count": "2"}, {"server_count": 2}, {},
+    {"version": "1.2", "server_count": "2", "super_pod_list": [{"super_pod_id": "0"}]},
+])  # fmt: skip
+def test_what_rank_tables_may_be_is_taken(tmp_path, more):
+    """Chips of the same number on two servers; the count as text or number."""
+    hosts = [("127.0.0.1", [(0, 0), (1, 1)]), ("198.51.100.1", [(2, 0), (3, 1)])]
+    assert [each.rank for each in cluster.members(4, 0, rank_table(tmp_path, hosts, **more))] == [0, 1]
 
 
 @pytest.mark.parametrize("change, wanted", [
