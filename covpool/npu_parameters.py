@@ -72,6 +72,14 @@ def _dump_steps(value):
     return len(items) <= 100 and all(len(item) == 1 or item[0] < item[1] for item in items)
 
 
+def _is_table(value):
+    """The text of a JSON object."""
+    try:
+        return isinstance(value, str) and isinstance(json.loads(value), dict)
+    except ValueError:
+        return False
+
+
 _NEW = {"adapters": (NEW,)}
 _OLD_PRECISIONS = (
     "allow_fp32_to_fp16", "force_fp16", "must_keep_origin_dtype", "allow_mix_precision", "force_fp32",
@@ -94,7 +102,7 @@ PARAMETERS = {parameter.key: parameter for parameter in (
     _choice("op_compiler_cache_mode", "enable", "disable", "force", given_by="op_cache"),
     _path("op_compiler_cache_dir", given_by="op_cache"),
     _flag("profiling_mode", given_by="profiling"),
-    _text("profiling_options", "JSON text", given_by="profiling"),
+    _parameter("profiling_options", "s", "the text of a JSON object", _is_table, given_by="profiling"),
     _flag("enable_dump", given_by="dump"),
     _path("dump_path", given_by="dump"),
     _flag("use_off_line", given_by="kind"),

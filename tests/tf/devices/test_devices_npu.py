@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from covpool import devices, spd
 from covpool.devices import npu
+from covpool.params import ParamsError
 from covpool.training.graph import TrainingGraph
 from covpool.training.pictures import Faces
 
@@ -217,6 +218,41 @@ def test_the_walk_finds_what_the_processors_graph_has_and_an_npu_lacks(npu_bridg
     fetched = [graph.step] + [each.op for each in graph.step_values]
     with pytest.raises(contract.ContractError, match="operation " + refused):
         contract.check_graph(fetched, {})
+
+
+@pytest.mark.parametrize("change, refused", [
+    ({"aoe_mode": "2"}, "aoe_mode needs work_path"),
+    ({"profiling_mode": True, "profiling_options": "on"}, "profiling_options: 'on' is not json"),
+    ({"profiling_mode": True, "profiling_options": "[1]"}, "profiling_options: .* is not json"),
+    ({"fusion_switch_file": "/nowhere/switch.cfg"}, "fusion_switch_file: '/nowhere/switch.cfg' is not file"),
+    ({"modify_mixlist": "/list", "precision_mode_v2": "origin"}, "modify_mixlist without a mix precision mode"),
+    ({"modify_mixlist": "/list"}, "modify_mixlist without a mix precision mode"),
+    ({"modify_mixlist": "/list", "precision_mode_v2": "mixed_float16"}, None),
+    ({"modify_mixlist": "/list", "precision_mode": "allow_mix_precision"}, None),
+])  # fmt: skip
+def test_the_stand_in_dies_of_what_an_adapter_dies_of_or_passes_over(npu_bridge, change, refused):
+    from npu_bridge import contract
+
+    config = npu.session_config(dict({"use_off_line": True}, **change))
+    if refused is None:
+        contract.check_config(config)
+        return
+    with pytest.raises(contract.ContractError, match=refused):
+        contract.check_config(config)
+
+
+@pytest.mark.parametrize("mode, allowed", [("mixed_float16", True), ("mixed_hif8", True), ("origin", False)])
+def test_a_mix_list_goes_with_mix_precision_for_us_as_for_the_stand_in(
+    params_with, npu_bridge, tmp_path, mode, allowed
+):
+    (tmp_path / "list.json").write_text("{}")
+    given = {"precision_mode_v2": mode, "modify_mixlist": str(tmp_path / "list.json")}
+    changes = options(precision_mode="", parameter_map=given)
+    if allowed:
+        with opened(params_with(changes)).session(tf.Graph()):
+            return
+    with pytest.raises(ParamsError, match="modify_mixlist: wanted only with a mix precision mode"):
+        params_with(changes)
 
 
 def test_an_open_shape_is_found(npu_bridge):

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import json
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,10 @@ import tensorflow.compat.v1 as tf
 
 GENERATION = os.environ.get("NPU_BRIDGE_GENERATION", "2026")
 _DATA = Path(__file__).resolve().parent.parent.parent
-_MIXED = ("allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16")
+_MIXED = (
+    "allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16",  # precision_mode
+    "mixed_float16", "mixed_bfloat16", "mixed_hif8",  # precision_mode_v2
+)  # fmt: skip
 _SHAPE_RANGE = {"input_shape", "dynamic_dims", "dynamic_node_type"}
 _RESERVE_SPACE = 5
 
@@ -68,6 +72,10 @@ def _legal(rule, value):
         return (not low or value >= int(low)) and (not high or value <= int(high))
     if rule == "folder":
         return os.path.isdir(value) and os.access(value, os.R_OK | os.W_OK)
+    if rule == "file":
+        return os.path.isabs(value) and os.path.isfile(value) and os.access(value, os.R_OK)
+    if rule == "json":
+        return _is_table(value)
     if rule == "path":
         return os.path.isabs(value)
     if rule == "dump_step":
@@ -82,6 +90,14 @@ def _legal(rule, value):
     return value in [choice for choice, _, since in choices if not since or since == GENERATION]
 
 
+def _is_table(text):
+    """Whether it is the text of a JSON object."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
 def _check_together(parameters):
     for key, value in parameters.items():
         needed = _KEYS[key]["needs"]
@@ -90,7 +106,8 @@ def _check_together(parameters):
     _require(not (parameters.get("enable_compress_weight") and "compress_weight_conf" in parameters), "both compress")
     _require(len(_SHAPE_RANGE & set(parameters)) in (0, 3), "all three or none of {}", _SHAPE_RANGE)
     _require(not {"precision_mode", "precision_mode_v2"} <= set(parameters), "two precision modes")
-    _require(parameters.get("modify_mixlist") is None or parameters.get("precision_mode") in _MIXED, "modify_mixlist")
+    mixed = {parameters.get("precision_mode"), parameters.get("precision_mode_v2")} & set(_MIXED)
+    _require("modify_mixlist" not in parameters or mixed, "modify_mixlist without a mix precision mode")
     loops = parameters.get("iterations_per_loop", 1)
     _require(loops == 1 or not parameters.get("mix_compile_mode"), "a loop in mixed compilation")
     _require(loops == 1 or parameters.get("enable_data_pre_proc"), "a loop without enable_data_pre_proc")
