@@ -7,6 +7,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
+from tensorflow.python.platform import build_info
 
 from covpool.devices import meter, smi
 from covpool.devices.device import Device
@@ -18,6 +19,9 @@ _LEFT_VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 #: A card in CUDA_VISIBLE_DEVICES: its number, or the name of it or of a part of it.
 _CARD = re.compile(r"(\d+|GPU-.+|MIG-.+)\Z")
+
+#: The newest compute capability that CUDA 10 has: Turing's.
+NEWEST_OF_CUDA_10 = (7, 5)
 
 #: Which TensorFlow drives which GPU; told wherever one is not found.
 WHICH_BUILD = (
@@ -47,6 +51,7 @@ def open_gpu(name, options, workers=ALONE):
                 name, card, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
         )
     fields = dict(part.split(": ", 1) for part in found[0].physical_device_desc.split(", ") if ": " in part)
+    _refuse_newer(name, fields, cuda_version())
     record = {
         "name": fields.get("name"), "driver": smi.nvidia_driver(card), "threads": None,
         # Only 0 forbids it; whether a card has it at all is the card's affair.
@@ -62,6 +67,30 @@ def session_config(options):
     config.gpu_options.allow_growth = True
     config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
     return config
+
+
+def cuda_version():
+    """The version of CUDA that this TensorFlow was built with, as text: `10`, `12.5.1`; None where it does not say."""
+    told = getattr(build_info, "build_info", {})
+    return told.get("cuda_version") or getattr(build_info, "cuda_version_number", None)
+
+
+def _refuse_newer(name, fields, cuda):
+    """A TensorFlow with CUDA 10 lists newer cards, and has neither code nor libraries for them; fields: of the card.
+
+    By CUDA, not by TensorFlow's version: NVIDIA's own builds have the same one, with newer CUDA.
+    """
+    capability = re.match(r"(\d+)\.(\d+)\Z", fields.get("compute capability", ""))
+    built_with = re.match(r"\d+", cuda or "")
+    if capability is None or built_with is None or int(built_with.group()) > 10:
+        return
+    if tuple(map(int, capability.groups())) > NEWEST_OF_CUDA_10:
+        raise DeviceError(
+            "device {!r} is {}, of compute capability {}, and TensorFlow {} was built with CUDA {}, which knows none "
+            "beyond {}.{}. {}.".format(
+                name, fields.get("name"), capability.group(), tf.version.VERSION, cuda, *NEWEST_OF_CUDA_10,
+                WHICH_BUILD.format(name=name))  # fmt: skip
+        )
 
 
 def _card(name, number):

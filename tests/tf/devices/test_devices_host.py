@@ -61,6 +61,45 @@ def test_cuda_looks_no_further_than_what_is_no_card(monkeypatch):
         gpu._card("gpu", 1)
 
 
+@pytest.mark.parametrize("capability, cuda, refused", [
+    ("8.0", "10", True), ("9.0", "10.0", True), ("8.6", "10.1", True), ("7.5", "10", False), ("7.0", "10", False),
+    # NVIDIA's own builds of TensorFlow 1.15, and TensorFlow 2.
+    ("9.0", "11", False), ("8.0", "12.5.1", False),
+    ("8.0", None, False), ("", "10", False), ("10.0", "10", True),
+])  # fmt: skip
+def test_a_card_that_is_too_new_for_cuda_10_is_refused(params_with, monkeypatch, capability, cuda, refused):
+    told = "device: 0, name: A card, pci bus id: 0000:65:00.0" + (
+        ", compute capability: " + capability if capability else "")  # fmt: skip
+    found = type("Found", (), {"device_type": "GPU", "physical_device_desc": told})
+    for name in ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(gpu, "_LEFT_VISIBLE", None)
+    monkeypatch.setattr(gpu.tf.test, "is_built_with_cuda", lambda: True)
+    monkeypatch.setattr(gpu.device_lib, "list_local_devices", lambda config: [found])
+    monkeypatch.setattr(gpu, "cuda_version", lambda: cuda)
+    options = params_with().device_options["gpu"]
+    if not refused:
+        assert devices.open_gpu("gpu", options).record["name"] == "A card"
+        return
+    with pytest.raises(devices.DeviceError) as error:
+        devices.open_gpu("gpu", options)
+    assert str(error.value).startswith(
+        "device 'gpu' is A card, of compute capability {}, and TensorFlow {} was built with CUDA {}, which knows none "
+        "beyond 7.5. TensorFlow 1.15 as published drives".format(capability, gpu.tf.version.VERSION, cuda))  # fmt: skip
+
+
+def test_the_build_says_with_which_cuda_it_was_made(monkeypatch):
+    class Older:
+        cuda_version_number = "10"
+
+    class Newer:
+        build_info = {"cuda_version": "12.5.1"}
+
+    for told, wanted in ((Older, "10"), (Newer, "12.5.1"), (object, None)):
+        monkeypatch.setattr(gpu, "build_info", told)
+        assert gpu.cuda_version() == wanted
+
+
 def test_a_gpus_memory_is_taken_as_it_is_needed_up_to_a_share(params_with):
     options = params_with({"device_options.gpu.gpu_memory_fraction": 0.25}).device_options["gpu"]
     memory = gpu.session_config(options).gpu_options
