@@ -34,6 +34,9 @@ LOGS = Path(".covpool") / "workers"
 #: Set for a worker: the process id of its launcher.
 LAUNCHER = "COVPOOL_LAUNCHER"
 
+#: `environments` of a run that this process is to do itself.
+ITSELF = {0: {}}
+
 
 class LaunchError(RuntimeError):
     """The workers can't be started, or one of them failed; the message says which and why."""
@@ -44,19 +47,14 @@ def hand_on(name, options, dry_run=False):
 
     dry_run: print what would be started, after the same checks, and end.
     """
-    if options.workers == 1 and options.kind == "npu":
-        _refuse_to_leave_others(name)
     if LAUNCHER in os.environ:
         _end_with(int(os.environ[LAUNCHER]))
-    # Else by hand or by horovodrun, on several hosts perhaps.
-    elif options.workers > 1 and not _is_worker(options.kind):
-        with _environments(name, options) as environments:
+    else:
+        with environments(name, options) as found:
             if dry_run:
-                _show(environments)
-            sys.exit(0 if dry_run else run_workers(name, environments))
-    elif dry_run:
-        _show({0: {}})
-        sys.exit(0)
+                _show(found)
+            if dry_run or found != ITSELF:
+                sys.exit(0 if dry_run else run_workers(name, found))
     if options.workers > 1:
         _share_processors(int(os.environ.get("HOROVOD_LOCAL_SIZE", 1)))
 
@@ -78,9 +76,21 @@ def _is_worker(kind):
     return cluster.is_worker(os.environ) if kind == "npu" else "HOROVOD_RANK" in os.environ
 
 
-def _environments(name, options):
-    """A context with what each worker's environment has beside this process's own: {rank: {name: value}}."""
-    return _hccl_environments(name, options) if options.kind == "npu" else _horovod_environments(name, options)
+@contextlib.contextmanager
+def environments(name, options):
+    """A context with what each worker's environment has beside this process's own: {rank: {name: value}}.
+
+    ITSELF where this process is to do it. Raises LaunchError where the environment does not allow the run.
+    """
+    if options.workers == 1 and options.kind == "npu":
+        _refuse_to_leave_others(name)
+    # Workers may have been started by hand or by horovodrun, on several hosts perhaps.
+    if options.workers == 1 or _is_worker(options.kind):
+        yield ITSELF
+    else:
+        started = _hccl_environments if options.kind == "npu" else _horovod_environments
+        with started(name, options) as found:
+            yield found
 
 
 @contextlib.contextmanager
@@ -114,7 +124,7 @@ def _share_processors(workers):
 
 @contextlib.contextmanager
 def _horovod_environments(name, options):
-    """As `_environments`, for as long as Horovod's rendezvous is there."""
+    """As `environments`, for as long as Horovod's rendezvous is there."""
     if importlib.util.find_spec("horovod") is None:
         raise LaunchError(
             "device {!r} has workers: {}, which takes Horovod, and {} does not have it: `make setup-workers` builds it "

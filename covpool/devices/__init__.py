@@ -34,14 +34,17 @@ def without_loop(options):
     return dataclasses.replace(options, iterations_per_loop=1) if options.kind == "npu" else options
 
 
-def open_device(name, options, workers=ALONE):
+def open_device(name, options, workers=ALONE, prepare=True):
     """Find the device that `options` (of params.device_options) describe; DeviceError where it is not there.
 
-    workers: that train together, each on a device of its own; this process gets the one that is its.
+    workers: that train together, each on a device of its own; this process gets the one that is its. prepare: make the
+    folders that it writes to, which a device that is only looked for does not take.
     """
     if options.kind == "cpu":
         return open_cpu(name, options.threads, workers)
-    return {"gpu": open_gpu, "npu": open_npu}[options.kind](name, options, workers=workers)
+    if options.kind == "gpu":
+        return open_gpu(name, options, workers)
+    return open_npu(name, options, workers=workers, prepare=prepare)
 
 
 def open_workers(name, options):

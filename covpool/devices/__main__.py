@@ -1,7 +1,7 @@
 """Prints what this host and this Python have for a run: `stages/tf -m covpool.devices`.
 
 For each entry of `device_options` in params.yaml it says whether a run on it could start, or with which sentence it
-would be refused. No graph is run.
+would be refused, each found out by a process of its own (`probe`). No graph is run, and nothing is written.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 
 import tensorflow.compat.v1 as tf
 
-from covpool.devices import DeviceError, bridge, describe_host, describe_tensorflow, open_device, smi
+from covpool.devices import DeviceError, bridge, describe_host, describe_tensorflow, probe, smi
 from covpool.params import ParamsError, load_params
 
 #: What a processor may have that TensorFlow's kernels make use of.
@@ -37,6 +37,8 @@ def cpu_features():
 
 def rows():
     """(what, what it is) for each line that is printed."""
+    # npu_bridge, which is imported below, must leave nothing behind for the runs.
+    environment = dict(os.environ)
     build, host = describe_tensorflow(), describe_host()
     yield "Python", "{} ({})".format(build["python"], sys.executable)
     yield "TensorFlow", "{version}, build {build}".format(**build) + (
@@ -49,8 +51,8 @@ def rows():
     yield "npu_bridge", _npu_bridge()
     yield "NPUs", _shown(smi.ascend_npus(), "npu-smi")
     yield "Ascend, HCCL", "; ".join(_variables(ASCEND_VARIABLES)) or "no variable set"
-    for name, options in load_params().device_options.items():
-        yield "Run {}".format(name), _opened(name, options)
+    for name in load_params().device_options:
+        yield "Run {}".format(name), probe.run(name, environment)
 
 
 def _shown(accelerators, tool):
@@ -67,16 +69,6 @@ def _npu_bridge():
     except DeviceError:
         return "can't be imported, see below" if bridge.is_installed() else "not installed"
     return "{}, like the adapter of {}".format(found.version or "version not told", found.generation)
-
-
-def _opened(name, options):
-    """What becomes of a run of this name here."""
-    if options.python or options.build != "default":
-        return "runs in another Python: {}".format(options.python or "the build " + options.build)
-    try:
-        return "{} is here".format(open_device(name, options).record["name"])
-    except DeviceError as error:
-        return str(error)
 
 
 def main():

@@ -6,6 +6,7 @@ the adapter would pass over or die of. See docs/npu.md. Written against the adap
 against a stand-in that enforces them; never run on hardware yet.
 """
 
+import errno
 import functools
 import glob
 import os
@@ -58,11 +59,11 @@ class NpuDevice(Device):
         return bridge.loop(self._adapter, session, step, self.steps_per_run)
 
 
-def open_npu(name, options, must_exist=True, workers=ALONE):
+def open_npu(name, options, must_exist=True, workers=ALONE, prepare=True):
     """The NPU that `options`, a `params.NpuOptions`, describe.
 
     must_exist: False to build a graph and its configuration where there is npu_bridge but no NPU; workers: that train
-    together, each on the chip that its environment names.
+    together, each on the chip that its environment names; prepare: make the folders that it writes to.
     """
     adapter = bridge.load(name)
     parameters = npu_parameters.session_parameters(options, str(FUSION_SWITCH))
@@ -79,7 +80,7 @@ def open_npu(name, options, must_exist=True, workers=ALONE):
     found = _find(name, number) if must_exist else None
     if must_exist:
         _choose(name, number)
-        _make_folders(name, options)
+        _check_folders(name, options, prepare)
     record = {
         "name": found and found.name, "driver": found and found.driver, "threads": None,
         "npu_bridge": adapter.version, "options": _computing(options, parameters),
@@ -123,17 +124,30 @@ def _check_files(name, parameters):
         _check_folder(name, "work_path", parameters["work_path"])
 
 
-def _make_folders(name, options):
-    """Where the run writes by the adapter, which ends the process where it can't."""
+def _check_folders(name, options, make):
+    """Where the run writes by the adapter, which ends the process where it can't. make: the folders that are absent."""
     for key in ("op_cache", "profiling", "dump"):
         folder = getattr(options, key)
         if folder:
             try:
-                Path(folder).mkdir(parents=True, exist_ok=True)
+                if make:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                else:
+                    folder = _existing(folder)
             except OSError as error:
                 raise DeviceError("device {!r}: {} is {}, a folder that can't be made: {}.".format(
                     name, key, folder, error.strerror)) from error  # fmt: skip
             _check_folder(name, key, folder)
+
+
+def _existing(folder):
+    """The folder, or the one above it in which it would have to be made; OSError where something else is there."""
+    place = Path(folder).absolute()
+    found = next(each for each in (place, *place.parents) if os.path.lexists(str(each)))
+    if not found.is_dir():
+        number = errno.EEXIST if found == place else errno.ENOTDIR
+        raise OSError(number, os.strerror(number))
+    return str(found)
 
 
 def _check_folder(name, key, folder):

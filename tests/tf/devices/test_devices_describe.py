@@ -1,13 +1,16 @@
 """What this host has, and what a run would give to its device: the two programs, in processes of their own."""
 import importlib.util
+import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+import yaml
 from npu_standin import STANDIN, give_npu
-from training_project import ROOT, Project, without_onednn
+from training_project import ROOT, SMALL, Project, content_with, without_onednn
 
 
 def run(project, *arguments):
@@ -139,3 +142,87 @@ def test_what_is_here_is_printed(with_standin):
     assert lines["npu_bridge"] == "v1.15.0, like the adapter of 2026"
     assert "RANK_TABLE_FILE=/hccl.json" in lines["Ascend, HCCL"]
     assert lines["Run npu"] == "910A is here" and lines["Run cpu"].endswith(" is here")
+
+
+def runs_of(project):
+    """What `covpool.devices` says of each entry of device_options, and the files that it leaves."""
+    before = sorted(project.folder.glob("**/*"))
+    found = run(project, "covpool.devices")
+    assert found.returncode == 0, found.stderr
+    assert sorted(project.folder.glob("**/*")) == before
+    return dict(re.findall(r"^Run (\w+)\s+(.*)$", found.stdout, re.MULTILINE))
+
+
+def train(project, name):
+    """The sentence by which the stage refuses a run."""
+    found = subprocess.run(
+        [str(ROOT / "stages" / "tf"), str(ROOT / "stages" / "train.py"), "--device", name], cwd=str(project.folder),
+        env=project.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.returncode == 1, found.stdout
+    return " ".join(re.sub(r"\Atrain: ", "", without_onednn(found.stderr)).split("\n")).strip()
+
+
+def entries(project, **changed):
+    """device_options with the runs `changed`, {name: (the entry that it is like, {key: value})}, and no others."""
+    content = content_with(SMALL)
+    known = content["device_options"]
+    content["device_options"] = {name: dict(known[like], **changes) for name, (like, changes) in changed.items()}
+    content["devices"] = list(changed)
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_each_run_is_looked_at_by_itself(with_standin):
+    """Choosing the one NPU is in no way of the other, and folders to write to are not made."""
+    give_npu(with_standin)
+    for variable in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
+        with_standin.environment.pop(variable, None)
+    folders = {"dump": "a/dump", "op_cache": "b", "profiling": "c"}
+    entries(with_standin, npu=("npu", folders), other=("npu", {"visible_device": 4}))
+    assert runs_of(with_standin) == {"npu": "910A is here", "other": "910A is here"}
+
+
+def test_a_run_that_would_be_refused_has_the_sentence_of_the_stage(with_standin):
+    give_npu(with_standin)
+    entries(
+        with_standin,
+        third=("npu", {"visible_device": 3}), eight=("npu", {"workers": 8}), file=("npu", {"dump": "params.yaml"}),
+        below=("npu", {"op_cache": "params.yaml/cache"}), nowhere=("cpu", {"python": "/nowhere/python"}),
+        card=("gpu", {}),
+    )  # fmt: skip
+    # Whatever this machine has, this run sees no card.
+    with_standin.environment["CUDA_VISIBLE_DEVICES"] = ""
+    told = runs_of(with_standin)
+    assert told == {name: train(with_standin, name) for name in told}
+    assert "neither is set" in told["eight"] and "is no program" in told["nowhere"]
+
+
+def test_workers_are_looked_at_as_those_of_a_run(with_standin):
+    give_npu(with_standin)
+    # Of the two chips, 0 and 1, npu-smi shows the first.
+    with_standin.environment.update(
+        CM_CHIEF_IP="127.0.0.1", CM_CHIEF_PORT="60001", CM_CHIEF_DEVICE="0", CM_WORKER_SIZE="2",
+        CM_WORKER_IP="127.0.0.1",
+    )  # fmt: skip
+    entries(with_standin, alone=("npu", {}), pair=("npu", {"workers": 2}), cpus=("cpu", {"workers": 2}))
+    told = runs_of(with_standin)
+    assert told["alone"].startswith("device 'alone' has workers: 1, and CM_WORKER_SIZE is for 2")
+    assert told["pair"].startswith("device 'pair' is NPU 1, and this host has only 0, 4")
+    if importlib.util.find_spec("horovod"):
+        assert told["cpus"].endswith(", for 2 workers, is here")
+    else:
+        assert told["cpus"] == train(with_standin, "cpus")
+
+
+def test_workers_that_can_start_are_here(with_standin):
+    give_npu(with_standin)
+    table = with_standin.folder / "table.json"
+    table.write_text(json.dumps({"status": "completed", "version": "1.0", "server_count": "1", "server_list": [
+        {"server_id": "127.0.0.1", "device": [
+            {"device_id": chip, "rank_id": rank, "device_ip": "10.0.0." + chip}
+            for rank, chip in (("0", "0"), ("1", "4"))
+        ]}
+    ]}))  # fmt: skip
+    with_standin.environment["RANK_TABLE_FILE"] = str(table)
+    entries(with_standin, pair=("npu", {"workers": 2}))
+    assert runs_of(with_standin) == {"pair": "910A, for 2 workers, is here"}
