@@ -46,6 +46,8 @@ HISTORY_COLUMNS = (
     "epoch", "steps", "learning_rate", "loss", "cross_entropy", "l2_loss", "center_loss", "accuracy",
     "val_cross_entropy", "val_accuracy", "orthogonality", "clipped", "condition",
 )  # fmt: skip
+#: The tables of a run, whose hashes its record holds.
+RUN_TABLES = ("history.csv", "times.csv")
 #: One row a step (or a device loop of `steps` steps): seconds a step, and the part of them spent waiting for data.
 #: The first step of a process also prepares the graph: its `warm_up` is true, and no average counts it.
 TIMES_COLUMNS = ("epoch", "step", "steps", "seconds", "waiting_seconds", "warm_up")
@@ -201,6 +203,11 @@ def sha256_file(path):
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_hashes(folder, names):
+    """`{name: SHA-256}` of files in a folder: what a sealed record holds of those beside it, under `files`."""
+    return {name: sha256_file(Path(folder) / name) for name in names}
 
 
 def content_hash(content):

@@ -3,6 +3,7 @@
 Whatever stands in a file, reading it ends in its content or in one sentence on what is wrong with it.
 """
 
+import contextlib
 import math
 
 import numpy as np
@@ -51,6 +52,10 @@ def _is_named(value):
     return isinstance(value, dict)
 
 
+def _are_texts(value):
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
 def _is_counted(value):
     return isinstance(value, dict) and all(map(_is_whole, value.values()))
 
@@ -63,6 +68,7 @@ def _is_schedule(value):
 
 #: Entries that the comparison computes with or takes apart: path -> test and what is wanted. Any may be null.
 _ENTRIES = {
+    "files": (_are_texts, "hashes by name"),
     "device.name": (_is_text, "a text"),
     "device.count": (_is_count, "a whole number, 1 or more"),
     "tensorflow.version": (_is_text, "a text"),
@@ -136,11 +142,13 @@ def _shown(value):
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
+_MEASURES = ("split", "checkpoint", "accuracy", "mean_class_accuracy", "macro_f1", "cross_entropy")
 _SCORES = {
+    "files": (_are_texts, "hashes by name"),
     "split": (lambda value: value in artifacts.SPLITS, f"one of {', '.join(artifacts.SPLITS)}"),
     "checkpoint": (lambda value: value in CHECKPOINTS, f"one of {', '.join(CHECKPOINTS)}"),
     "epoch": (_is_whole, "a whole number"),
-    **{key: (is_number, "a number") for key in ("accuracy", "mean_class_accuracy", "macro_f1", "cross_entropy")},
+    **{key: (is_number, "a number") for key in _MEASURES[2:]},
 }
 
 
@@ -151,6 +159,8 @@ def scores_problem(scores):
     """
     if not isinstance(scores, dict) or not _are_names(scores.get("classes")):
         return "scores.json has no class list"
+    if "content_hash" in scores and not artifacts.seal_is_intact(scores):
+        return "scores.json was edited after the evaluation wrote it: its content hash does not match"
     size = len(scores["classes"])
     confusion = scores.get("confusion")
     if not _is_table(confusion, size):
@@ -164,7 +174,7 @@ def scores_problem(scores):
         return f"scores.json says accuracy {_shown(scores.get('accuracy'))}, its confusion table {accuracy:.6g}"
     if not _are_class_rows(scores.get("per_class"), scores["classes"]):
         return "scores.json has no row of images, precision, recall and f1 for each class"
-    lacking = [key for key in _SCORES if key not in scores or (key != "epoch" and scores[key] is None)]
+    lacking = [key for key in _MEASURES if scores.get(key) is None] + ["epoch"] * ("epoch" not in scores)
     if lacking:
         return f"scores.json lacks {', '.join(lacking)}"
     return _wrong_entry("scores.json", scores, _SCORES)
@@ -191,6 +201,19 @@ def _are_class_rows(rows, classes):
         and all(_is_whole(row.get("images")) and set(measures) <= set(row) for row in rows)
         and all(row[key] is None or is_number(row[key]) for row in rows for key in measures)
     )
+
+
+def edited_files(content, folder, names):
+    """Those of the files whose hash a record or an evaluation holds that are no longer what was written with it.
+
+    What is missing or can't be read is not among them: whoever reads it says so.
+    """
+    hashes, found = content.get("files") or {}, []
+    for name in names:
+        with contextlib.suppress(OSError):
+            if name in hashes and artifacts.sha256_file(folder / name) != hashes[name]:
+                found.append(name)
+    return found
 
 
 def same(value, other):

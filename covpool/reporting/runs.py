@@ -1,8 +1,8 @@
 """What the runs left behind, read without trusting it: records, curves, step times and evaluations.
 
 A run is named in `devices`; the name is a label and nothing else. What it ran on is the `kind` in its record. A record
-carries a hash of its content, so one that was edited by hand is told from one that the training wrote, and its figures
-are not used.
+carries a hash of its content and those of the tables beside it, as does an evaluation, so what was edited by hand is
+told from what was written by a stage, and its figures are not used.
 """
 
 import re
@@ -17,6 +17,10 @@ READ, MISSING, REFUSED = "read", "missing", "refused"
 
 #: Energy that was measured in less than this share of the training is not that of the training.
 COVERED = 0.95
+
+#: What is said of files of before there were hashes of them.
+UNHASHED_TABLES = "its record has no hashes of history.csv and times.csv, so an edit of these can't be told"
+UNSEALED_EVALUATION = "its evaluation has no hash of its scores and predictions, so an edit of these can't be told"
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,9 @@ def read_run(root, name):
     problem = checks.record_problem(record, name)
     if problem:
         return Run(name, REFUSED, problem)
+    edited = checks.edited_files(record, folder, artifacts.RUN_TABLES)
+    if edited:
+        return Run(name, REFUSED, f"{' and '.join(edited)} changed after the training: run.json holds another hash")
     history, history_note = _read_part(checks.read_history, folder / "history.csv")
     if history and not _agrees(record, history):
         return Run(name, REFUSED, "history.csv and run.json disagree about the loss of the last epoch: one was edited")
@@ -117,7 +124,7 @@ def read_run(root, name):
 
 
 def read_evaluation(root, name):
-    """`(Evaluation, None)`, or `(None, reason)` where there is none or its figures contradict each other."""
+    """`(Evaluation, remark or None)`, or `(None, reason)` where there is none or it can't be believed."""
     folder = Path(root) / artifacts.EVALUATION / name
     if not (folder / "scores.json").exists():
         return None, f"not evaluated: {(artifacts.EVALUATION / name / 'scores.json').as_posix()} does not exist"
@@ -126,13 +133,19 @@ def read_evaluation(root, name):
         problem = checks.scores_problem(scores)
         if problem:
             return None, f"evaluation refused: {problem}"
-        return Evaluation(scores, checks.read_predictions(folder / "predictions.csv", scores)), None
+        if checks.edited_files(scores, folder, ["predictions.csv"]):
+            return None, "evaluation refused: predictions.csv changed after it: scores.json holds another hash"
+        unsealed = "content_hash" not in scores or "predictions.csv" not in (scores.get("files") or {})
+        evaluation = Evaluation(scores, checks.read_predictions(folder / "predictions.csv", scores))
+        return evaluation, UNSEALED_EVALUATION if unsealed else None
     except artifacts.ArtifactError as error:
         return None, "evaluation refused: " + str(error).replace(f"{folder}/", "")
 
 
 def _record_notes(record):
     notes = []
+    if not set(artifacts.RUN_TABLES) <= set(record.get("files") or ()):
+        notes.append(UNHASHED_TABLES)
     if record["progress"].get("resumed"):
         notes.append("training was interrupted and resumed")
     if record["code"].get("modified"):

@@ -10,8 +10,8 @@ from covpool.training.score import open_model, read_model
 def evaluate(params, name, root):
     """Evaluate the run `name` as `params.evaluate` says; writes `evaluation/<name>/`.
 
-    `predictions.csv` has a row a picture, `scores.json` all measures and what was scored, `confusion.csv` the confusion
-    matrix. Returns the content of scores.json.
+    `predictions.csv` has a row a picture, `scores.json` all measures and what was scored, sealed with the hash of
+    `predictions.csv` in it, `confusion.csv` the confusion matrix. Returns the content of scores.json.
     """
     root = Path(root)
     target = root / artifacts.EVALUATION / name
@@ -32,6 +32,7 @@ def evaluate(params, name, root):
     artifacts.write_csv(target / "confusion.csv", columns, [
         dict(zip(columns, [actual] + counts)) for actual, counts in zip(classes, scores["confusion"])
     ])  # fmt: skip
+    scores = artifacts.seal(dict(scores, files=artifacts.file_hashes(target, ["predictions.csv"])))
     artifacts.write_json(target / "scores.json", scores)
     print("{}: {} of {} pictures of {} right ({:.1%}), by the {} checkpoint (epoch {})".format(
         name, round(scores["accuracy"] * scores["images"]), scores["images"], wanted.split, scores["accuracy"],

@@ -75,13 +75,14 @@ def fingerprint(facts):
     return np.frombuffer(bytes.fromhex(digest), ">u2").astype(np.float32)
 
 
-def run_record(facts, params, trainer):
-    """The sealed record of a finished run."""
+def run_record(facts, params, trainer, files):
+    """The sealed record of a finished run; files: the hashes of the tables beside it."""
     last = trainer.history[-1]
     seconds = step_seconds(trainer.times)
     timed = _timed(trainer.times)
     return artifacts.seal(dict(
         facts,
+        files=files,
         progress={
             "epochs": params.train.epochs, "epoch_size": params.train.epoch_size, "steps": trainer.step,
             "batch_size": trainer.global_batch, "resumed": trainer.resumed,

@@ -313,7 +313,8 @@ class Trainer:
         })  # fmt: skip
         artifacts.write_csv(runs / "history.csv", artifacts.HISTORY_COLUMNS, self.history)
         artifacts.write_csv(runs / "times.csv", artifacts.TIMES_COLUMNS, self.times)
-        self.record = record.run_record(self.facts, self.params, self)
+        files = artifacts.file_hashes(runs, artifacts.RUN_TABLES)
+        self.record = record.run_record(self.facts, self.params, self, files)
         artifacts.write_json(runs / "run.json", self.record)
 
     @contextlib.contextmanager

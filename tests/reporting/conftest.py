@@ -116,13 +116,16 @@ class Project:
     def reseal(self, name):
         """Seal the record of a run and its evaluation again, after an edit that is not what a test is about."""
         for path in (f"runs/{name}/run.json", f"evaluation/{name}/scores.json"):
-            content = json.loads((self.root / path).read_text(encoding="utf-8"))
-            self.write_json(path, artifacts.seal(content) if "content_hash" in content else content)
+            if (self.root / path).exists():
+                content = json.loads((self.root / path).read_text(encoding="utf-8"))
+                content["files"] = artifacts.file_hashes((self.root / path).parent, content["files"])
+                self.write_json(path, artifacts.seal(content))
 
     def _record(self, name, kind, device, history, times):
         last = [row["seconds"] for row in times if row["epoch"] == EPOCHS]
         return {
             "format": 1, "name": name, "kind": kind,
+            "files": artifacts.file_hashes(self.root / "runs" / name, ("history.csv", "times.csv")),
             "device": {"name": device, "count": 1, "driver": "550.54" if kind == "gpu" else None, "threads": 2},
             "tensorflow": {"version": "1.15.2", "build": "intel", "python": "3.7.17"},
             "host": {"cpu": "Intel Xeon Platinum 8481C", "cores": 2, "memory_bytes": 24 * 2**30, "system": "Linux"},
@@ -164,14 +167,15 @@ class Project:
             f1 = 2 * precision * recall / max(1e-9, precision + recall)
             per_class.append({"class": other, "images": int(confusion[place].sum()), "precision": float(precision),
                               "recall": float(recall), "f1": float(f1)})  # fmt: skip
-        self.write_json(f"evaluation/{name}/scores.json", {
+        self.write_csv(f"evaluation/{name}/predictions.csv", artifacts.predictions_columns(self.classes), predictions)
+        self.write_json(f"evaluation/{name}/scores.json", artifacts.seal({
             "split": "val", "checkpoint": "best", "epoch": 11, "images": len(rows),
             "accuracy": float(hits.sum() / len(rows)),
             "mean_class_accuracy": float(np.mean([row["recall"] for row in per_class])),
             "macro_f1": float(np.mean([row["f1"] for row in per_class])), "cross_entropy": 0.62,
             "per_class": per_class, "confusion": confusion.tolist(), "classes": list(self.classes),
-        })  # fmt: skip
-        self.write_csv(f"evaluation/{name}/predictions.csv", artifacts.predictions_columns(self.classes), predictions)
+            "files": artifacts.file_hashes(self.root / "evaluation" / name, ["predictions.csv"]),
+        }))  # fmt: skip
 
 
 def _face(place, number):

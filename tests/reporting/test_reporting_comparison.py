@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from covpool import artifacts
@@ -400,6 +400,7 @@ def test_a_score_says_of_which_pictures_and_weights_it_is(project):
     project.add_run("npu")
     scores = project.root / "evaluation/npu/scores.json"
     scores.write_text(json.dumps({**json.loads(scores.read_text()), "split": "test", "checkpoint": "last"}))
+    project.reseal("npu")
     entry = report(project, ["gpu", "npu"])[0]["npu"]
     assert entry["remarks"] == ["scored on test by the last checkpoint here, on val by the best checkpoint at GPU"]
     text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
@@ -435,7 +436,7 @@ def edit(path, old, new):
         ("runs/npu/run.json", '"total": 1.19', '"total": 0.19', "edited after the training wrote it"),
         ("runs/npu/run.json", '"kind": "npu"', '"kind": "gpu"', "edited after the training wrote it"),
         ("runs/npu/run.json", '"content_hash"', '"hash"', "no content hash"),
-        ("runs/npu/history.csv", ",1.19,1.19,", ",0.19,1.19,", "disagree about the loss"),
+        ("runs/npu/history.csv", ",1.19,1.19,", ",0.19,1.19,", "history.csv changed after the training"),
         ("runs/npu/run.json", "{", "", "is no JSON"),
     ],
 )
@@ -449,6 +450,70 @@ def test_an_edited_record_is_refused(project, file, old, new, reason):
     text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
     assert reason in text and "1.19" not in text and "0.19" not in text
     assert {row["device"] for row in table(project, "reports/curves.csv")} == {"gpu"}
+
+
+def test_a_history_that_is_not_that_of_the_record_is_refused(project):
+    project.add_run("npu")
+    edit(project.root / "runs/npu/history.csv", ",1.19,1.19,", ",0.19,1.19,")
+    project.reseal("npu")
+    run = read_run(project.root, "npu")
+    assert not run.usable and "disagree about the loss" in run.reason
+
+
+@pytest.mark.parametrize("file", ["history.csv", "times.csv"])
+@given(data=st.data())
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_other_byte_in_a_table_of_a_run_is_noticed(project, file, data):
+    project.add_run("npu")
+    path = project.root / "runs/npu" / file
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] = (content[place] + data.draw(st.integers(1, 255))) % 256
+    path.write_bytes(content)
+    run = read_run(project.root, "npu")
+    assert not run.usable and f"{file} changed after the training" in run.reason
+
+
+@pytest.mark.parametrize("key", ["macro_f1", "mean_class_accuracy", "cross_entropy", "epoch", "split", "checkpoint"])
+def test_any_other_score_is_noticed(project, key):
+    project.add_run("npu")
+    path = project.root / "evaluation/npu/scores.json"
+    content = json.loads(path.read_text())
+    other = {"epoch": 1, "split": "test", "checkpoint": "last"}.get(key, 0.999)
+    assert content[key] != other
+    path.write_text(json.dumps({**content, key: other}))
+    assert "scores.json was edited after the evaluation" in evaluation_refused(project)
+
+
+def test_another_answer_in_the_predictions_is_noticed(project):
+    project.add_run("npu")
+    path = project.root / "evaluation/npu/predictions.csv"
+    rows = artifacts.read_csv(path)
+    rows[0].update(predicted=rows[0]["actual"], confidence="1.0")
+    project.write_csv("evaluation/npu/predictions.csv", artifacts.predictions_columns(project.classes), rows)
+    assert "predictions.csv changed after it" in evaluation_refused(project)
+
+
+def evaluation_refused(project):
+    """The reason why a run is reported without its evaluation."""
+    entry = report(project, ["npu"])[0]["npu"]
+    assert entry["status"] == READ and entry["figures"]["macro_f1"] is None
+    (note,) = entry["notes"]
+    assert note.startswith("evaluation refused: ")
+    return note
+
+
+def test_files_of_before_there_were_hashes_are_read_and_said_to_be(project):
+    project.add_run("npu", change=lambda record: record.pop("files"))
+    path = project.root / "evaluation/npu/scores.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: content[key] for key in content if key not in ("files", "content_hash")}))
+    entry = report(project, ["npu"])[0]["npu"]
+    assert entry["figures"]["macro_f1"] == content["macro_f1"]
+    assert entry["notes"] == [
+        "its record has no hashes of history.csv and times.csv, so an edit of these can't be told",
+        "its evaluation has no hash of its scores and predictions, so an edit of these can't be told",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -473,6 +538,7 @@ def test_scores_that_the_confusion_table_does_not_bear_out_are_refused(project):
     scores = project.root / "evaluation/cpu/scores.json"
     content = json.loads(scores.read_text())
     scores.write_text(json.dumps({**content, "accuracy": 0.99}))
+    project.reseal("cpu")
     run = read_run(project.root, "cpu")
     assert run.usable and run.evaluation is None
     assert any("scores.json says accuracy 0.99" in note for note in run.notes)
@@ -601,6 +667,7 @@ def test_a_device_loop_counts_once_for_each_of_its_steps(project):
         {"epoch": 2, "step": 7, "steps": 1, "seconds": 0.7, "warm_up": "false"},
     ]
     project.write_csv("runs/npu/times.csv", artifacts.TIMES_COLUMNS, rows)
+    project.reseal("npu")
     report(project, ["npu"])
     (row,) = table(project, "reports/step_times.csv")
     assert row["steps"] == "6"

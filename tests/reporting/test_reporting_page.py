@@ -151,8 +151,11 @@ def test_a_run_of_one_epoch_without_evaluation_has_a_page(project):
     project.add_run("cpu", evaluate=False)
     for name, columns in (("history", artifacts.HISTORY_COLUMNS), ("times", artifacts.TIMES_COLUMNS)):
         rows = artifacts.read_csv(project.root / f"runs/cpu/{name}.csv")
-        project.write_csv(f"runs/cpu/{name}.csv", columns, [rows[-1]])
-    text = "".join(Page(page(project, ["cpu"])).text)
+        project.write_csv(f"runs/cpu/{name}.csv", columns, [dict(rows[-1], epoch=1)])
+    project.reseal("cpu")
+    html = page(project, ["cpu"])
+    text = "".join(Page(html).text)
+    assert 'aria-label="Total loss over the epochs"' in html
     assert "No run was evaluated." in text and "not evaluated: evaluation/cpu/scores.json does not exist" in text
 
 
@@ -273,6 +276,7 @@ def test_gaps_in_a_history_stay_gaps(three):
     rows = artifacts.read_csv(path)
     rows[3]["val_accuracy"], rows[4]["val_cross_entropy"] = "", "nan"
     three.write_csv("runs/npu/history.csv", artifacts.HISTORY_COLUMNS, rows)
+    three.reseal("npu")
     page(three, ["npu"])
     curves = artifacts.read_csv(three.root / "reports/curves.csv")
     assert curves[3]["val_accuracy"] == "" and curves[4]["val_cross_entropy"] == "nan"

@@ -1,5 +1,6 @@
 """A run from the first step to its outputs: what is written, that it repeats, and what stops it."""
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -60,6 +61,10 @@ def test_the_best_and_the_last_weights_are_kept_by_validation(finished):
 def test_the_record_is_sealed_and_agrees_with_the_tables(finished):
     record = finished.record()
     assert artifacts.seal_is_intact(record)
+    assert record["files"] == {
+        name: hashlib.sha256((finished.folder / "runs/cpu" / name).read_bytes()).hexdigest()
+        for name in ("history.csv", "times.csv")
+    }
     last = history(finished)[-1]
     assert record["loss"] == {"total": last["loss"], "cross_entropy": last["cross_entropy"], "l2": last["l2_loss"],
                               "center": last["center_loss"]}  # fmt: skip

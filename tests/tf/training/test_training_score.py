@@ -1,4 +1,5 @@
 """Scoring from the command line: the original's checkpoints and our models against the float64 network."""
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import training_project
 
+from covpool import artifacts
 from covpool.training import score
 from covpool.training.evaluation import evaluate
 
@@ -107,6 +109,8 @@ def test_evaluation_writes_what_the_model_predicts(finished):
         np.testing.assert_allclose([float(share) for share in shares], wanted[number], atol=1e-3)
         assert float(confidence) == max(map(float, shares))
         assert predicted == scores["classes"][int(np.argmax([float(share) for share in shares]))]
+    assert artifacts.seal_is_intact(scores)
+    assert scores["files"] == {"predictions.csv": hashlib.sha256((folder / "predictions.csv").read_bytes()).hexdigest()}
     table = [line.split(",")[1:] for line in (folder / "confusion.csv").read_text().splitlines()[1:]]
     assert [[int(cell) for cell in line] for line in table] == scores["confusion"]
 
