@@ -20,8 +20,9 @@ import os
 import re
 import socket
 
-#: A worker's number among all, its number and the number of workers on this host, and its device.
-Member = collections.namedtuple("Member", ["rank", "local_rank", "local_count", "device"])
+#: A worker's number among all, its number and the number of workers on this host, its device, and the devices of all
+#: workers of this host by rank, empty where they are not known.
+Member = collections.namedtuple("Member", ["rank", "local_rank", "local_count", "device", "neighbours"], defaults=[()])
 
 TABLE, CHIEF = "RANK_TABLE_FILE", "CM_CHIEF_IP"
 CHIEF_NEEDS = ("CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZE", "CM_WORKER_IP")
@@ -29,6 +30,8 @@ CHIEF_NEEDS = ("CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZ
 BESIDE = {TABLE: CHIEF_NEEDS, CHIEF: (TABLE, "RANK_SIZE", "RANK_ID")}
 #: A worker's number where a chief connects them: HCCL tells it only when it is connected.
 RANK = "COVPOOL_RANK"
+#: Set for a worker that `covpool.launch` started, with all others, on this host: the process id of the launcher.
+LAUNCHER = "COVPOOL_LAUNCHER"
 DEFAULT_JOB = "covpool"
 #: Of rank tables; 1.2 is the one of SuperPoDs, whose server_list is the same.
 VERSIONS = ("1.0", "1.2")
@@ -56,7 +59,7 @@ def members(workers, first_device, environment):
     if int(environment["CM_CHIEF_DEVICE"]) not in devices:
         raise ClusterError("CM_CHIEF_DEVICE is {}: wanted the chip of one of the workers, {} to {}".format(
             environment["CM_CHIEF_DEVICE"], devices[0], devices[-1]))  # fmt: skip
-    return [Member(rank, rank, workers, device) for rank, device in enumerate(devices)]
+    return [Member(rank, rank, workers, device, tuple(devices)) for rank, device in enumerate(devices)]
 
 
 def variables(member, workers, environment):
@@ -100,7 +103,10 @@ def own(workers, environment):
     device = _number("ASCEND_DEVICE_ID", environment, 0, None)
     if kind == CHIEF:
         _check_chief(workers, environment)
-        # Where they are on several hosts, it is not known here how many are on this one.
+        if LAUNCHER in environment:
+            first = device - rank
+            return Member(rank, rank, workers, device, tuple(range(first, first + workers)))
+        # Started by hand, on several hosts perhaps: it is not known here how many are on this one.
         return Member(rank, 0, workers, device)
     size = _number("RANK_SIZE", environment, 1, None)
     if size != workers:
@@ -160,7 +166,8 @@ def _of_table(path, workers):
     _check_chips(path, servers)
     here = servers[0].get("server_id") if len(servers) == 1 else _this_host(path, servers)
     found = sorted((rank, device) for rank, device, server in devices if server == here)
-    return [Member(rank, number, len(found), device) for number, (rank, device) in enumerate(found)]
+    devices = tuple(device for _, device in found)
+    return [Member(rank, number, len(found), device, devices) for number, (rank, device) in enumerate(found)]
 
 
 def _read_table(path):

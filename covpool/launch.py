@@ -31,8 +31,7 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 #: Seconds that the others have to notice that one is gone, before they are killed.
 GRACE = 60
 LOGS = Path(".covpool") / "workers"
-#: Set for a worker: the process id of its launcher.
-LAUNCHER = "COVPOOL_LAUNCHER"
+LAUNCHER = cluster.LAUNCHER
 
 #: `environments` of a run that this process is to do itself.
 ITSELF = {0: {}}

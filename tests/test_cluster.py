@@ -38,7 +38,7 @@ def refused(function, *arguments):
 
 def test_a_chiefs_host_has_all_workers_one_a_chip():
     found = cluster.members(8, 0, CHIEF)
-    assert found == [cluster.Member(rank, rank, 8, rank) for rank in range(8)]
+    assert found == [cluster.Member(rank, rank, 8, rank, tuple(range(8))) for rank in range(8)]
     assert cluster.variables(found[3], 8, CHIEF) == {
         "ASCEND_DEVICE_ID": "3", "JOB_ID": "covpool", "COVPOOL_RANK": "3"}  # fmt: skip
     later = dict(CHIEF, CM_WORKER_SIZE="2", CM_CHIEF_DEVICE="5")
@@ -48,7 +48,7 @@ def test_a_chiefs_host_has_all_workers_one_a_chip():
 def test_a_rank_table_says_which_chip_a_worker_has(tmp_path):
     given_table = rank_table(tmp_path, [("10.0.0.1", [(1, 0), (0, 4)])])
     found = cluster.members(2, 7, given_table)
-    assert found == [cluster.Member(0, 0, 2, 4), cluster.Member(1, 1, 2, 0)]
+    assert found == [cluster.Member(0, 0, 2, 4, (4, 0)), cluster.Member(1, 1, 2, 0, (4, 0))]
     assert cluster.variables(found[0], 2, dict(given_table, JOB_ID="mine")) == {
         "RANK_ID": "0", "RANK_SIZE": "2", "ASCEND_DEVICE_ID": "4", "JOB_ID": "mine"}  # fmt: skip
 
@@ -156,6 +156,13 @@ def test_a_worker_with_a_wrong_environment_is_refused(tmp_path, change, wanted):
     right = dict(environment, RANK_ID="1", RANK_SIZE="2", ASCEND_DEVICE_ID="4")
     assert cluster.own(2, right).device == 4
     assert re.search(wanted, refused(cluster.own, 2, dict(right, **change)))
+
+
+def test_a_worker_knows_the_others_of_its_host_where_they_were_started_together():
+    environment = dict(CHIEF, CM_WORKER_SIZE="4", CM_CHIEF_DEVICE="2", COVPOOL_RANK="1", ASCEND_DEVICE_ID="3")
+    assert cluster.own(4, environment).neighbours == ()
+    started = cluster.own(4, dict(environment, COVPOOL_LAUNCHER="1"))
+    assert started == cluster.members(4, 2, environment)[1] and started.neighbours == (2, 3, 4, 5)
 
 
 def test_what_connects_can_be_taken_out(tmp_path):

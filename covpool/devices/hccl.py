@@ -22,14 +22,14 @@ GRADIENT, ALONE = 1, 0
 class HcclWorkers(Several):
     """This process as one of the `count` workers of the run `name`.
 
-    member: which one, a `cluster.Member`. device: the number of its chip.
+    member: which one, a `cluster.Member`. device: the number of its chip; neighbours: see there.
     """
 
     def __init__(self, name, count, member):
         super().__init__()
         self._adapter = bridge.load(name)
         self.count = count
-        self.rank, self.local_rank, self.local_count, self.device = member
+        self.rank, self.local_rank, self.local_count, self.device, self.neighbours = member
 
     def sum(self, tensor):
         return self._noted(tensor, bridge.allreduce(self._adapter, tensor, ALONE))

@@ -87,6 +87,20 @@ class PowerGauge:
         return Reading((watts_before + watts) / 2 * (now - before), now - before, used_bytes)
 
 
+class MemoryGauge:
+    """Memory in use, of a chip whose energy another worker measures: they are on one card. ask: as of PowerGauge."""
+
+    source = None
+
+    def __init__(self, ask):
+        self._ask = ask
+
+    def read(self):
+        """The Reading, without energy; None where the tool tells nothing."""
+        used_bytes = self._ask().used_bytes
+        return None if used_bytes is None else Reading(0.0, 0.0, used_bytes)
+
+
 class RaplGauge:
     """Energy of all processor packages of this host, by the counters of Linux, which often only root may read."""
 
@@ -131,7 +145,7 @@ def _microjoules(path):
 class Meter:
     """Reads a gauge now and then, from its start to its end as a context, and sums up.
 
-    gauge: a PowerGauge or RaplGauge, or None where another worker measures for this one.
+    gauge: a PowerGauge or RaplGauge; a MemoryGauge, or None, where another worker measures energy for this one.
     """
 
     def __init__(self, gauge):
@@ -144,6 +158,7 @@ class Meter:
 
     @property
     def source(self):
+        """Of the energy, in words; None where it is not measured here."""
         return self._gauge and self._gauge.source
 
     def __enter__(self):
@@ -167,7 +182,7 @@ class Meter:
         """What was `Drawn` from the start to now, or to the end; its energy reaches to the last reading."""
         seconds = (self._ended or time.perf_counter()) - self._started
         with self._lock:
-            return self._sum._replace(seconds=seconds, wanted=0.0 if self._gauge is None else seconds)
+            return self._sum._replace(seconds=seconds, wanted=0.0 if self.source is None else seconds)
 
     def _measure(self):
         failures = 0

@@ -85,7 +85,7 @@ def open_npu(name, options, must_exist=True, workers=ALONE, prepare=True):
         "name": found and found.name, "driver": found and found.driver, "threads": None,
         "npu_bridge": adapter.version, "options": _computing(options, parameters),
     }  # fmt: skip
-    gauge = meter.PowerGauge("the card by npu-smi", functools.partial(smi.ascend_usage, number))
+    gauge = _gauge(number, workers) if must_exist else None
     return NpuDevice(name, options, adapter, session_config(parameters), record, workers, gauge)
 
 
@@ -173,6 +173,19 @@ def _find(name, number):
         "device {!r} is NPU {}, and this host {} (by npu-smi and {}).".format(
             name, number, "has only " + there if there else "has none", DEVICE_FILES)  # fmt: skip
     )
+
+
+def _gauge(number, workers):
+    """Of what this chip draws. Chips of one card may have one power: the first of the workers there measures it."""
+    power_at = smi.ascend_power_at()
+    own = power_at.get(number, number)
+    neighbours = (number,) if workers.count == 1 else workers.neighbours
+    if not neighbours:
+        # Another worker may be on the card; a power that stands at its chip is its.
+        own = number
+    elif number != next(each for each in neighbours if power_at.get(each, each) == own):
+        return meter.MemoryGauge(functools.partial(smi.ascend_usage, number))
+    return meter.PowerGauge("the card by npu-smi", functools.partial(smi.ascend_usage, number, own))
 
 
 def _choose(name, number):

@@ -70,17 +70,30 @@ _HBM, _LAST_PAIR = "HBM-Usage(MB)", re.compile(r"(\d+)\s*/\s*(\d+)\s*\Z")
 
 def ascend_npus():
     """The NPUs that npu-smi shows, a list of Accelerator; empty where there is no npu-smi."""
-    return [npu for npu, _ in _npu_table(_told("npu-smi", "info"))]
+    return [npu for _, npu, _ in _npu_table(_told("npu-smi", "info"))]
 
 
-def ascend_usage(number):
-    """The Usage of the NPU of this number: the power of its card, all chips together, and its own HBM."""
+def ascend_power_at():
+    """{number: number}: for each chip the one at which the power of its card stands: itself, or the card's first."""
+    shown = _npu_table(_told("npu-smi", "info"))
+    tells = {}
+    for card, npu, usage in shown:
+        if usage.watts is not None:
+            tells.setdefault(card, npu.number)
+    return {npu.number: npu.number if usage.watts is not None else tells.get(card, npu.number)
+            for card, npu, usage in shown}  # fmt: skip
+
+
+def ascend_usage(number, power_at=None):
+    """The Usage of the NPU of this number: its own HBM, and the power that stands at `power_at`, or at itself."""
     shown = _npu_table(_told("npu-smi", "info", patience=PATIENCE_BESIDE_A_RUN))
-    return next((usage for npu, usage in shown if npu.number == number), UNTOLD)
+    usages = {npu.number: usage for _, npu, usage in shown}
+    power = usages.get(number if power_at is None else power_at, UNTOLD)
+    return Usage(power.watts, usages.get(number, UNTOLD).used_bytes)
 
 
 def _npu_table(told):
-    """(Accelerator, Usage) for each chip of npu-smi's table, by the number that the driver counts it by."""
+    """(card, Accelerator, Usage) for each chip of npu-smi's table, by the number that the driver counts it by."""
     version = _NPU_VERSION.search(told)
     lines = [line.strip() for line in told.splitlines()]
     found = []
@@ -93,7 +106,7 @@ def _npu_table(told):
             # A chip without such memory has 0 of 0.
             used = _number(pair.group(1)) if pair and int(pair.group(2)) else None
             npu = Accelerator(int(number), card.group("name"), version and version.group(1))
-            found.append((npu, Usage(_number(card.group("watts")), _bytes(used))))
+            found.append((int(card.group("card")), npu, Usage(_number(card.group("watts")), _bytes(used))))
     return found
 
 

@@ -12,7 +12,7 @@ from npu_standin import STANDIN
 from training_project import Project
 
 from covpool import artifacts, devices
-from covpool.devices import gpu, meter, smi
+from covpool.devices import gpu, meter, npu, smi
 from covpool.training import record
 from covpool.training.graph import TrainingGraph
 from covpool.training.trainer import Interrupted
@@ -134,6 +134,63 @@ def test_what_nvidia_smi_tells_of_a_card(nvidia_smi, card, answer, usage):
 def test_what_npu_smi_tells_of_a_chip(npu_smi, table, usages):
     npu_smi(table)
     assert {number: smi.ascend_usage(number) for number in usages} == usages
+
+
+@pytest.mark.parametrize(("table", "power_at"), [
+    (TWO_CHIPS, {4: 4, 5: 4, 6: 6}), (OLDER, {7: 7}), ("dcmi module initialize failed. ret is -8005", {}),
+])  # fmt: skip
+def test_a_cards_power_stands_at_one_of_its_chips(npu_smi, table, power_at):
+    npu_smi(table)
+    assert smi.ascend_power_at() == power_at
+
+
+class OfSeveral(type(devices.ALONE)):
+    """A worker beside others, whose chips on this host it knows, or not."""
+
+    def __init__(self, count, neighbours):
+        self.count, self.neighbours = count, neighbours
+
+
+@pytest.mark.parametrize(("workers", "measuring"), [
+    # By the workers on the chips 4 and 5 of one card: who measures energy, and how often it is counted.
+    (OfSeveral(2, (4, 5)), {4: True, 5: False}),
+    (OfSeveral(2, (5, 4)), {4: False, 5: True}),
+    (OfSeveral(4, (5, 6)), {5: True}),  # chip 4 is another run's
+    (devices.ALONE, {4: True, 5: True}),  # each by itself
+])  # fmt: skip
+def test_a_card_of_two_chips_is_measured_once(npu_smi, workers, measuring):
+    npu_smi(TWO_CHIPS)
+    memory = {4: 59356 * 2**20, 5: 3208 * 2**20}
+    for number, measures in measuring.items():
+        gauge = npu._gauge(number, workers)
+        first, second = gauge.read(), gauge.read()
+        assert first.used_bytes == second.used_bytes == memory[number]
+        assert (second.joules > 0) is measures and second.joules == pytest.approx(176.3 * second.seconds)
+        assert gauge.source == ("the card by npu-smi" if measures else None)
+
+
+def test_two_workers_on_one_card_have_all_its_energy(npu_smi):
+    npu_smi(TWO_CHIPS)
+    both = [meter.Meter(npu._gauge(number, OfSeveral(2, (4, 5)))) for number in (4, 5)]
+    with both[0], both[1]:
+        time.sleep(0.5)
+    drawn = both[0].drawn().beside(both[1].drawn())
+    told = meter.energy(drawn, both[0].source)
+    assert both[1].drawn().wanted == 0 and drawn.wanted == both[0].drawn().wanted
+    assert told["joules"] == pytest.approx(176.3 * drawn.measured, abs=0.001) and drawn.measured > 0.2
+    assert told["covered"] == pytest.approx(drawn.measured / drawn.wanted, abs=1e-3)
+    assert drawn.device_bytes == 59356 * 2**20
+
+
+def test_where_the_others_are_not_known_a_card_is_never_counted_twice(npu_smi):
+    npu_smi(TWO_CHIPS)
+    readings = []
+    for number in (4, 5):
+        gauge = npu._gauge(number, OfSeveral(2, ()))
+        assert gauge.source == "the card by npu-smi"  # it is wanted from both, so that what is missing shows
+        gauge.read()
+        readings.append(gauge.read())
+    assert readings[0].joules > 0 and readings[1] == (0, 0, 3208 * 2**20)
 
 
 def test_chips_go_by_the_drivers_number(npu_host, npu_smi):
