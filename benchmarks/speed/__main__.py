@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 from benchmarks.speed import machine, measurements, page
+from benchmarks.speed.environments import PEERS
 from benchmarks.speed.sides import ROOT, Sides, usable_cores
 from benchmarks.speed.workers import WorkerFailed
+from covpool import artifacts
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 #: What all the sides of the training step need side by side.
@@ -39,37 +41,63 @@ def main():
     try:
         if not options.page:
             measure(QUICK if options.quick else FULL, options.quick, options.only)
-        page.write(json.loads(RESULTS.read_text()), ROOT)
-    except (WorkerFailed, measurements.Disagreement) as error:
+        page.write(read(), ROOT)
+    except (WorkerFailed, measurements.Disagreement, Unusable) as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
-        sys.exit("bench: interrupted; nothing was written")
+        sys.exit("bench: interrupted; what was not finished is not written")
+
+
+class Unusable(RuntimeError):
+    """There are no results, or none that what was asked for could go with."""
+
+
+def read():
+    """The content of RESULTS, with all its parts."""
+    try:
+        results = json.loads(RESULTS.read_text())
+    except FileNotFoundError:
+        raise Unusable(f"{RESULTS.relative_to(ROOT)} is not there: `make bench` measures and writes it") from None
+    except ValueError as error:
+        raise Unusable(f"{RESULTS.relative_to(ROOT)} is damaged ({error}): `make bench` writes it anew") from None
+    missing = [name for name in MEASURE if name not in results]
+    if missing:
+        raise Unusable(f"{RESULTS.relative_to(ROOT)} lacks {', '.join(missing)}: `make bench` measures everything")
+    return results
 
 
 def measure(amount, quick, only):
     """Measure and write RESULTS; `only`: the names of parts, the rest is kept."""
+    if not (ROOT / PEERS).exists():
+        raise Unusable(f"{PEERS} is not there: `make bench` sets it up")
     available = machine.available_memory()
     if available < MEMORY_WANTED:
         sys.exit(f"bench: {available / 2**30:.1f} GiB of memory are free, and the sides need "
                  f"{MEMORY_WANTED / 2**30:.0f} GiB together: close what else runs")
-    results = json.loads(RESULTS.read_text()) if only and RESULTS.exists() else {}
-    results.update(format=1, quick=quick or results.get("quick", False), machine=machine.describe())
-    begun = results.setdefault("begun", {})
+    here = machine.describe()
+    sitting = {"begun": _now(), "load": here.pop("load")}
+    results = read() if only else {"format": 1, "quick": quick, "machine": here, "sittings": []}
+    if only and (results["quick"], results["machine"]["cpu"], results["machine"]["cores"]) != (
+        quick, here["cpu"], here["cores"]
+    ):  # fmt: skip
+        raise Unusable("the results that are there are of another machine or another amount: measure everything")
+    parts = ["agreement", *(each for each in PARTS if not only or each in only)]
     scratch = ROOT / ".covpool"
     scratch.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=scratch))
     try:
         sides = Sides(folder)
         # The agreement comes first whatever is asked for: it writes the weights that the other parts begin with.
-        for name in ["agreement", *(each for each in PARTS if not only or each in only)]:
+        for name in parts:
             before = time.perf_counter()
-            begun[name] = _now()
             results[name] = MEASURE[name](sides, folder, amount)
             say(f"-- {name}: {time.perf_counter() - before:.0f} s")
     finally:
         shutil.rmtree(folder)
-    results.update(finished=_now(), load_at_end=machine.load())
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    sitting.update(finished=_now(), load_at_end=machine.load(), parts=parts)
+    earlier = [dict(each, parts=[name for name in each["parts"] if name not in parts]) for each in results["sittings"]]
+    results["sittings"] = [each for each in earlier if each["parts"]] + [sitting]
+    artifacts.write_json(RESULTS, results)
 
 
 def _steps(sides, folder, amount):

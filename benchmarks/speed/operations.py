@@ -16,9 +16,11 @@ def count_flops(*targets):
     A multiplication and an addition are two. Convolutions are counted as the sums that define them, padding included; a
     QR decomposition that forms Q as 4 (m n^2 - n^3 / 3); what works on elements, a few per cent of all, is left out.
     """
-    found = collections.Counter()
-    for operation in _needed_by(targets):
-        if operation.type in _COUNTS:
+    found, needed = collections.Counter(), _needed_by(targets)
+    for operation in needed:
+        # What others only wait for, without its result, does not run: the gradient to the pictures, for one.
+        used = any(reader in needed for output in operation.outputs for reader in output.consumers())
+        if operation.type in _COUNTS and used:
             kind, count = _COUNTS[operation.type]
             found[kind] += int(count(operation))
     return dict(found)

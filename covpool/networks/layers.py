@@ -132,6 +132,8 @@ def _normalised_maxima(inputs, beta):
     The backward pass is that of normalising first. But the large normalised positions, the most memory that a step
     would hold, are not kept for it: both of its operations need the inputs, which are kept for the convolution anyway.
     """
+    if not inputs.shape.is_fully_defined():
+        raise ValueError("inputs has the shape {}: wanted one that is known before it is run".format(inputs.shape))
     count = np.prod(inputs.shape.as_list()[:3], dtype=float)
     normalised, mean, variance = _normalised_by_batch(inputs, beta)
     maxima = _max_pool(inputs)

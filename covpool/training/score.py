@@ -39,8 +39,8 @@ class Scorer:
         self.size = size
         self.batch_size = batch_size
         graph = tf.Graph()
-        # The same numbers from half of the weights, of which there are so many that reading them takes most of the time
-        # of a single picture.
+        # The same numbers, up to rounding, from half of the weights, of which there are so many that reading them takes
+        # most of the time of a single picture.
         halved = network.pooling != "average" and network.vectorise == "full"
         if halved:
             network = dataclasses.replace(network, vectorise="upper")
