@@ -5,6 +5,7 @@ Whatever stands in a file, reading it ends in its content or in one sentence on 
 
 import contextlib
 import math
+import textwrap
 
 import numpy as np
 
@@ -17,7 +18,7 @@ RECORD_FORMAT = 1
 SAME_NUMBER = 1e-6
 #: No quantity of a run comes near it, and ratios and multiples of smaller numbers stay finite.
 LARGEST = 1e100
-#: More rows of `times.csv` than any training has.
+#: More steps than any training has; `times.csv` is spread to a value a step.
 MOST_STEPS = 10_000_000
 
 SECTIONS = (
@@ -121,7 +122,8 @@ def record_problem(record, name):
         if value is not None and not is_number(value) and f"{section}.{key}" not in TEXTS
     ]
     if wrong:
-        return f"run.json has no number at {', '.join(wrong)}"
+        # In one line, whatever the keys are.
+        return f"run.json has no number at {textwrap.shorten(', '.join(wrong), 300)}"
     return _wrong_entry("run.json", record, _ENTRIES)
 
 

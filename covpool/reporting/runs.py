@@ -99,7 +99,7 @@ def read_run(root, name):
     try:
         record = artifacts.read_json(folder / "run.json")
     except artifacts.ArtifactError as error:
-        return Run(name, REFUSED, str(error).replace(f"{folder}/", ""))
+        return Run(name, REFUSED, _reason(error, folder))
     problem = checks.record_problem(record, name)
     if problem:
         return Run(name, REFUSED, problem)
@@ -139,7 +139,7 @@ def read_evaluation(root, name):
         evaluation = Evaluation(scores, checks.read_predictions(folder / "predictions.csv", scores))
         return evaluation, UNSEALED_EVALUATION if unsealed else None
     except artifacts.ArtifactError as error:
-        return None, "evaluation refused: " + str(error).replace(f"{folder}/", "")
+        return None, "evaluation refused: " + _reason(error, folder)
 
 
 def _record_notes(record):
@@ -173,4 +173,9 @@ def _read_part(read, path):
     try:
         return read(path), None
     except artifacts.ArtifactError as error:
-        return None, f"{path.name} can't be used: " + str(error).replace(f"{path.parent}/", "")
+        return None, f"{path.name} can't be used: " + _reason(error, path.parent)
+
+
+def _reason(error, folder):
+    """An error as what follows a colon in a sentence that gets its own full stop."""
+    return str(error).replace(f"{folder}/", "").rstrip(".")

@@ -84,7 +84,7 @@ def assert_reported(project, monkeypatch, draw=False):
     assert gpu["status"] == READ and gpu["figures"]["loss"] == 1.25
     assert npu["status"] in (READ, MISSING, REFUSED)
     reasons = npu["notes"] if npu["status"] == READ else [npu["reason"]]
-    assert all(reason and "\n" not in reason and "Traceback" not in reason for reason in reasons)
+    assert all(reason and "\n" not in reason for reason in reasons)
     return npu
 
 
@@ -189,4 +189,4 @@ def test_a_folder_where_a_file_should_be(two_runs, monkeypatch, file):
         path.rmdir()
         path.write_bytes(old)
     reasons = npu["notes"] if npu["status"] == READ else [npu["reason"]]
-    assert any(f"{path.name} can't be read: Is a directory" in reason for reason in reasons)
+    assert any(reason.endswith(f"{path.name} can't be read: Is a directory") for reason in reasons)
