@@ -31,6 +31,11 @@ _WITHOUT_EFFECT = (
 )  # fmt: skip
 OPTIMISERS = ("adam", "adadelta", "adagrad", "rmsprop", "mom")
 
+#: Whatever numpy, and Python's `with`, make of bytes that are no archive, one array, or half an archive.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
 
 class RecordError(ValueError):
     """A side's file can't be used, or two sides did not do the same work; the message says what is wrong."""
@@ -71,8 +76,7 @@ def read(path):
             found = {name: stream[name] for name in stream.files}
     except FileNotFoundError:
         raise RecordError("there is no {}.".format(path)) from None
-    # Whatever numpy makes of bytes that are no archive, one array, or half an archive.
-    except (OSError, ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise RecordError("{} is damaged, or no file of covpool.devices.parity_side ({}: {}).".format(
             path, type(error).__name__, error)) from None  # fmt: skip
     if not {"values", "gradients", "variables", "about"} <= set(found):
