@@ -42,6 +42,8 @@ def _told(code, out, error):
     except ValueError:
         # The launcher of the interpreter refused, or a library ended the process.
         how = "ended by {}: ".format(signal.Signals(-code).name) if code < 0 else ""
+        # TensorFlow 2 may have talked before the launcher did.
+        error = error[max(error.rfind("stages/tf: "), 0) :]
         return {REFUSED: how + (" ".join(error.split("\n")).strip() or "exit code {}".format(code))}
 
 
