@@ -20,10 +20,10 @@ def frozen_batch_norm():
 
     trained = layers.Layers.batch_norm
 
-    def batch_norm(self, inputs):
+    def batch_norm(self, *arguments):
         training, self.training = self.training, False
         try:
-            return trained(self, inputs)
+            return trained(self, *arguments)
         finally:
             self.training = training
 
@@ -43,7 +43,8 @@ def poison_worker_1():
         if arguments[-1].rank != 1:
             return terms
         step = next(each for each in tf.global_variables() if each.op.name == "global_step")
-        return terms._replace(total=terms.total * tf.where(step > 3, np.nan, 1.0))
+        poison = tf.where(step > 3, np.nan, 1.0)
+        return terms._replace(total=terms.total * poison, cross_entropy=terms.cross_entropy * poison)
 
     graph.losses.losses = poisoned
 
