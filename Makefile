@@ -9,7 +9,7 @@
 PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
 PYTHON_FOUND = $(or $(PYTHON),$(error no Python on the PATH: install Python 3.11 or 3.12, or name one, `make PYTHON=/path/to/python3.11`))
 
-.PHONY: repro test test-current test-tensorflow setup lock bench setup-workers test-workers
+.PHONY: repro test setup lock bench setup-workers test-workers
 
 repro: setup
 	@stages/py stages/check.py
@@ -21,13 +21,7 @@ setup:
 test:
 	@$(PYTHON_FOUND) requirements/install.py --tests $(if $(TF_BUILD),--build $(TF_BUILD))
 	@stages/py -m ruff check .
-	@echo "tests: both interpreters' at once; each shows its own when they are done, in some minutes"
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-current test-tensorflow
-
-test-current:
 	@stages/py -m pytest tests
-
-test-tensorflow:
 	@stages/tf -m pytest tests/tf
 
 setup-workers:

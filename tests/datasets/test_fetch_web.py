@@ -81,8 +81,9 @@ class Handler(BaseHTTPRequestHandler):
         if body and not self.server.lengths:
             body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in
                             (body[at : at + 9999] for at in range(0, len(body), 9999))) + b"0\r\n\r\n"  # fmt: skip
-        self.wfile.write(body[:end])
+        # Before they are sent: whoever has got them may look at once.
         self.server.sent += len(body[:end])
+        self.wfile.write(body[:end])
         if end is not None:
             self.wfile.flush()
             self.close_connection = True
