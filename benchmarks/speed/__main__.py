@@ -115,6 +115,7 @@ MEASURE = {
         sides, folder, len(usable_cores()), amount["steps"], say),
     "waits": lambda sides, folder, amount: measurements.data_waits(sides, len(usable_cores()), amount["waits"], say),
     "scoring": lambda sides, folder, amount: measurements.scoring(sides, folder, amount["scoring"], say),
+    "scoring_memory": lambda sides, folder, amount: measurements.scoring_memory(sides, folder, say),
     "matrices": lambda sides, folder, amount: measurements.matrices(sides, folder, amount["matrices"], say),
     "faces": lambda sides, folder, amount: measurements.faces(sides, folder, *amount["faces"], say),
     "start_ups": lambda sides, folder, amount: measurements.start_ups(sides, folder, amount["start_ups"], say),

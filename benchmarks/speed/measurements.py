@@ -21,6 +21,8 @@ from benchmarks.speed.workers import settle
 TORCH = {"pytorch, plain": False, "pytorch, tuned": True}
 LOGARITHMS = ("textbook", "fused")
 SCORED = (1, 32, 128)
+#: Steps that are traced, to tell where their time goes.
+TRACES = 5
 #: Side of the matrices whose product tells the machine's speed; large enough for every library's best.
 PRODUCT_SIZE = 3072
 #: A network that takes little more than its data does, to see the data: 48x48 pictures, mean pooling.
@@ -130,8 +132,8 @@ def training_steps(sides, folder, cores, repeats, say):
                 "peak_anonymous_bytes": started[name].peak_anonymous,
                 "first_step": found["first"][name],
             }
+        traces = {build: started[f"ours, {build}"].ask("profile", repeats=TRACES) for build in BUILDS}
         flops = started[f"ours, {DEFAULT_BUILD}"].ask("flops")
-        traces = {build: started[f"ours, {build}"].ask("profile") for build in BUILDS}
         about = {name: worker.ask("about") for name, worker in started.items() if name != "textbook"}
     library, rate = max(((name, statistics.median(rates[name])) for name in rates), key=lambda pair: pair[1])
     total = sum(flops.values())
@@ -205,6 +207,28 @@ def scoring(sides, folder, repeats, say):
                         samples[name][pictures].append(seconds)
             say(f"scoring, round {number} of {repeats}" if number else "scoring, warmed up")
     return {name: {str(pictures): summary(each) for pictures, each in by.items()} for name, by in samples.items()}
+
+
+def scoring_memory(sides, folder, say):
+    """Most anonymous memory of a process that scores so many pictures at once, no others: {side: {pictures: bytes}}."""
+    checkpoint = _checkpoint(sides, folder / "scored-alone")
+    weights = str(folder / "weights.npz")
+    starts = {
+        name: (lambda build=build: sides.ours(build), "open_scorer", {"checkpoint": checkpoint})
+        for name, build in zip(OURS, BUILDS, strict=True)
+    }
+    starts["textbook"] = (sides.textbook, "open", {"weights": weights, "training": False})
+    for name, tuned in TORCH.items():
+        starts[name] = (lambda tuned=tuned: sides.peers("side_pytorch", tuned), *starts["textbook"][1:])
+    found = {}
+    for name, (start, opening, arguments) in starts.items():
+        for pictures in SCORED:
+            with start() as side:
+                side.ask(opening, **arguments, **({"sizes": [pictures]} if name in OURS else {}))
+                side.ask("score", pictures=pictures, repeats=5)
+                found.setdefault(name, {})[str(pictures)] = side.peak_anonymous
+        say(f"memory of scoring, {name}: " + ", ".join(f"{each / 2**30:.2f} GiB" for each in found[name].values()))
+    return found
 
 
 def _checkpoint(sides, prefix, changes=None):

@@ -2,6 +2,7 @@
 
 import collections
 import re
+import statistics
 
 import numpy as np
 
@@ -97,11 +98,24 @@ KINDS = tuple((kind, re.compile(pattern)) for kind, pattern in (
 OTHER = "everything else"
 
 
-def milliseconds_by_kind(metadata, graph):
-    """Time of a traced step by kind of work: a list of {"kind", "milliseconds", "operations"}, the longest first.
+def milliseconds_by_kind(traces, graph):
+    """Time of a step by kind of work: a list of {"kind", "milliseconds", "operations"}, the longest first.
 
-    metadata: RunMetadata of a run with FULL_TRACE, of a session that runs one operation at a time.
+    traces: RunMetadata of runs with FULL_TRACE, of a session that runs one operation at a time. The milliseconds are
+    the middle ones.
     """
+    found = collections.defaultdict(list)
+    for metadata in traces:
+        for kind, time_and_number in _by_kind(metadata, graph).items():
+            found[kind].append(time_and_number)
+    rows = [
+        {"kind": kind, "milliseconds": round(statistics.median(time for time, _ in each), 2), "operations": each[0][1]}
+        for kind, each in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row["milliseconds"])
+
+
+def _by_kind(metadata, graph):
     found = collections.defaultdict(lambda: [0.0, 0])
     for device in metadata.step_stats.dev_stats:
         # Some builds list the host's operations once more.
@@ -111,10 +125,7 @@ def milliseconds_by_kind(metadata, graph):
             kind = kind_of("{} {}".format(_type_of(node, graph), node.node_name))
             found[kind][0] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e3
             found[kind][1] += 1
-    rows = [
-        {"kind": kind, "milliseconds": round(time, 2), "operations": number} for kind, (time, number) in found.items()
-    ]
-    return sorted(rows, key=lambda row: -row["milliseconds"])
+    return found
 
 
 def most_in_use(metadata):

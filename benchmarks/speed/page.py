@@ -7,6 +7,7 @@ matplotlib.use("svg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 
+from benchmarks.speed.measurements import TRACES  # noqa: E402
 from benchmarks.speed.sides import DEFAULT_BUILD  # noqa: E402
 
 OURS, OTHERS = "#1b7f79", "#9aa5b1"
@@ -27,16 +28,14 @@ def write(results, root):
     text = environment.get_template("speed.md.j2").render(
         results, results=results, cores=cores, build=DEFAULT_BUILD, goals=goals(results),
         work={name: work(results["steps"][cores], name) for name in (DEFAULT_BUILD, "tf2")},
-        gib=lambda size: size / 2**30,
+        gib=lambda size: size / 2**30, traces=TRACES, one_core=one_core(results["steps"]["1"]),
     )
     (root / "docs" / "speed.md").write_text(text.rstrip() + "\n")
 
 
-def goals(results):
-    """Rows of what the project wants of its speed: what, the value on the default build and on tf2, and the limit."""
-    cores = max(results["steps"], key=int)
-    found = results["steps"][cores]
-    steps, scoring, bound = found["steps"], results["scoring"], found["bound"]["seconds"]
+def over_peers(found):
+    """[(what, its ratio as a function of a side, the limit)] of the step's seconds; found: of `training_steps`."""
+    steps, bound = found["steps"], found["bound"]["seconds"]
 
     def seconds(name):
         return steps[name]["median"]
@@ -45,12 +44,26 @@ def goals(results):
     plain, tuned = (
         min(seconds(f"pytorch, {how}, {each}") for each in ("fused", "textbook")) for how in ("plain", "tuned")
     )
-    latency = min(scoring[name]["1"]["median"] for name in ("pytorch, plain", "pytorch, tuned"))
-    measures = (
+    return [
         ("a step, over the textbook graph's", lambda me: seconds(me) / seconds("textbook"), 0.40),
         ("a step, over PyTorch's, allocator tuned", lambda me: seconds(me) / tuned, 0.90),
         ("a step, over PyTorch's, plain", lambda me: seconds(me) / plain, 0.60),
         ("a step, over the time of its arithmetic", lambda me: seconds(me) / bound, 1.10),
+    ]
+
+
+def one_core(found):
+    """The same ratios where there is one core: rows of what, the default build's and tf2's."""
+    return [(what, of(f"ours, {DEFAULT_BUILD}"), of("ours, tf2")) for what, of, _ in over_peers(found)]
+
+
+def goals(results):
+    """Rows of what the project wants of its speed: what, the value on the default build and on tf2, and the limit."""
+    cores = max(results["steps"], key=int)
+    steps, scoring = results["steps"][cores]["steps"], results["scoring"]
+    latency = min(scoring[name]["1"]["median"] for name in ("pytorch, plain", "pytorch, tuned"))
+    measures = (
+        *over_peers(results["steps"][cores]),
         ("peak memory, over the textbook graph's",
          lambda me: steps[me]["peak_anonymous_bytes"] / steps["textbook"]["peak_anonymous_bytes"], 0.75),
         ("share of a step that waits for data", lambda me: results["waits"][me.split(", ")[1]]["share"], 0.02),

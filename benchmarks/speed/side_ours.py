@@ -37,10 +37,10 @@ def parameters(changes):
 class Training:
     """The graph of a run of training as `covpool.training.trainer` builds it, on pictures that are given."""
 
-    def __init__(self, params, images, labels):
+    def __init__(self, params, images, labels, device=None):
         self.plan = run_plan(params, len(images))
         faces = pictures.Faces(images, labels, [""] * len(images))
-        device = devices.open_cpu()
+        device = device or devices.open_cpu()
         self.graph = TrainingGraph(params, device, faces, lambda: 0, ENDLESS)
         self.session = device.session(self.graph.graph)
         self.session.run(self.graph.initialise)
@@ -122,19 +122,26 @@ class Side:
         return {"seconds": seconds, "waiting": waits}
 
     def flops(self):
-        return operations.count_flops(self.training.graph.step)
+        """Of a step that computes nothing twice: the bound is that of the task, not of our way to do it."""
+        device = devices.open_cpu()
+        device.takes_parts = False
+        images, labels = problem.synthetic_pictures(problem.BATCH, problem.SIZE)
+        return operations.count_flops(Training(parameters(problem.FIXED), images, labels, device).graph.step)
 
-    def profile(self):
-        """One step: milliseconds by kind of work, bytes of the tensors at its worst moment, and of the variables."""
-        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
-        metadata = tf.RunMetadata()
-        feed = {self.training.graph.learning_rate: problem.RATE}
-        self.training.session.run(self.training.graph.step, feed, options=options, run_metadata=metadata)
-        variables = self.training.graph.all_variables
+    def profile(self, repeats):
+        """Milliseconds by kind of work, the middle one of `repeats` traced steps; bytes of the tensors at the worst
+        moment of all, and of the variables.
+        """
+        graph, traces = self.training.graph, []
+        for _ in range(repeats):
+            traces.append(tf.RunMetadata())
+            options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+            feed = {graph.learning_rate: problem.RATE}
+            self.training.session.run(graph.step, feed, options=options, run_metadata=traces[-1])
         return {
-            "kinds": operations.milliseconds_by_kind(metadata, self.training.graph.graph),
-            "most_in_use": operations.most_in_use(metadata),
-            "variables": sum(each.shape.num_elements() * each.dtype.size for each in variables),
+            "kinds": operations.milliseconds_by_kind(traces, graph.graph),
+            "most_in_use": max(operations.most_in_use(each) for each in traces),
+            "variables": sum(each.shape.num_elements() * each.dtype.size for each in graph.all_variables),
         }
 
     def open_scorer(self, checkpoint, sizes, changes=None):

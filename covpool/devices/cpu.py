@@ -13,6 +13,10 @@ from covpool.devices.workers import ALONE
 PLACE = "/device:CPU:0"
 
 
+class Cpu(Device):
+    takes_parts = True
+
+
 def open_cpu(name="cpu", threads=0, workers=ALONE):
     """The processor. threads: of an operation; 0: as many as this process may use cores, shared by the workers here."""
     # A build for GPUs complains of a missing driver, of which a run on the processor has no use. What was asked for by
@@ -29,7 +33,9 @@ def open_cpu(name="cpu", threads=0, workers=ALONE):
     )
     # It would gather additions into one of many terms, whose order is that in which memory becomes free.
     config.graph_options.rewrite_options.arithmetic_optimization = rewriter_config_pb2.RewriterConfig.OFF
+    # It would keep the zeros that Adam's moments begin with, as large as all weights, for as long as the session lives.
+    config.graph_options.rewrite_options.constant_folding = rewriter_config_pb2.RewriterConfig.OFF
     record = {"name": cpu_name(), "driver": None, "threads": threads}
     # Workers of one host share its processors, whose energy is counted once.
     gauge = meter.RaplGauge() if workers.local_rank == 0 else None
-    return Device(name, "cpu", PLACE, config, record, workers, gauge)
+    return Cpu(name, "cpu", PLACE, config, record, workers, gauge)

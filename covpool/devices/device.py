@@ -26,6 +26,10 @@ class Device:
     #: Whether a step whose gradients overflowed leaves the weights as they were, instead of being an error.
     skips_overflow = False
 
+    #: Whether the first layer goes through a few pictures at a time (see `networks.patches`). That pays where they then
+    #: stay in a cache, and needs convolutions and matrix products whose float32 is no less.
+    takes_parts = False
+
     def __init__(self, name, kind, place, config, record, workers=ALONE, gauge=None):
         self.name = name
         self.kind = kind

@@ -56,7 +56,7 @@ def build(images, layers, network, settings, classes):
 
 def _convolutions(images, layers):
     """[B, 100, 100, 3] -> [B, 144, 256]: the features of the 12x12 positions."""
-    net = layers.convolution(images, 64, "Conv2d_1", pooled=True)
+    net = layers.convolution(images, 64, "Conv2d_1", pooled=True, of_pictures=True)
     net = layers.convolution(net, 96, "Conv2d_2", pooled=True)
     net = layers.convolution(net, 128, "Conv2d_3")
     net = layers.convolution(net, 128, "Conv2d_4", pooled=True)

@@ -8,11 +8,12 @@ leaves the others' weights as they were, and all TensorFlow builds start from th
 import collections
 import zlib
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
+from covpool.networks import patches
+from covpool.networks.normalisation import max_pool, normalised, normalised_by_batch, normalised_maxima
+
 KERNEL_DEVIATION = 0.1
-BATCH_NORM_EPSILON = 1e-3
 
 
 class Layers:
@@ -25,12 +26,14 @@ class Layers:
     over_workers: `f(tensor)`, the mean over the workers that train together. Each normalises by its own batch; the
     moving statistics follow the mean, so that they are the same everywhere.
     seed: of the initial weights and of dropout.
+    in_parts: whether a pooled convolution of pictures goes through a few of them at a time in training, see `patches`.
 
     After building, `kernels` holds what weight decay acts on, `updates` the operations that move the statistics, and
     `outputs` what each layer gives, by its scope.
     """
 
-    def __init__(self, training, batch_norm_decay=0.0, dropout=None, seed=0, over_workers=lambda tensor: tensor):
+    def __init__(self, training, batch_norm_decay=0.0, dropout=None, seed=0, over_workers=lambda tensor: tensor,
+                 in_parts=False):  # fmt: skip
         self.training = training
         self.batch_norm_decay = batch_norm_decay
         self.seed = seed
@@ -39,16 +42,24 @@ class Layers:
         self.outputs = collections.OrderedDict()
         self._dropout = dropout
         self._over_workers = over_workers
+        self._in_parts = in_parts
 
-    def convolution(self, inputs, channels, scope, pooled=False):
+    def convolution(self, inputs, channels, scope, pooled=False, of_pictures=False):
         """3x3, stride 1, SAME, no bias, batch normalisation, ReLU: [B, h, w, c] -> [B, h, w, channels].
 
         pooled: then the maxima of 2x2 squares, [B, h // 2, w // 2, channels]; an odd last row or column is left out.
+        of_pictures: the inputs are the network's own, to which no gradient goes back.
         """
         with tf.variable_scope(scope):
             kernel = self.kernel([3, 3, int(inputs.shape[-1]), channels])
-            outputs = tf.nn.conv2d(inputs, kernel, strides=[1, 1, 1, 1], padding="SAME")
-            return self._told(scope, tf.nn.relu(self.batch_norm(outputs, pooled)))
+            if self.training and self._in_parts and pooled and of_pictures:
+                normal = self._batch_norm(
+                    channels, lambda beta: patches.normalised_maxima(inputs, tf.convert_to_tensor(kernel), beta)
+                )
+            else:
+                outputs = tf.nn.conv2d(inputs, kernel, strides=[1, 1, 1, 1], padding="SAME")
+                normal = self.batch_norm(outputs, pooled)
+            return self._told(scope, tf.nn.relu(normal))
 
     def fully_connected(self, inputs, outputs, scope, relu=True):
         """No bias, batch normalisation, ReLU unless told otherwise: [B, n] -> [B, outputs]."""
@@ -82,70 +93,37 @@ class Layers:
     def batch_norm(self, inputs, pooled=False):
         """Normalise each channel over the batch (and the positions), or by the moving statistics: [B, ..., c].
 
-        S. Ioffe, C. Szegedy: Batch Normalization, ICML 2015. As in the original's library the moving variance follows
-        the unbiased variance of the batch, while the batch itself is divided by the biased one.
+        As in the original's library the moving variance follows the unbiased variance of the batch, while the batch
+        itself is divided by the biased one.
 
-        pooled: the maxima of 2x2 squares of the normalised positions, computed as the normalised maxima. Without a
-        scale that could be negative the two are the same, as for the ReLU after it.
+        pooled: the maxima of 2x2 squares of the normalised positions.
         """
-        channels = int(inputs.shape[-1])
+
+        def by_batch(beta):
+            return (normalised_maxima if pooled else normalised_by_batch)(inputs, tf.convert_to_tensor(beta))
+
+        def by_moving(*statistics):
+            return normalised(max_pool(inputs) if pooled else inputs, *statistics)
+
+        return self._batch_norm(int(inputs.shape[-1]), by_batch, by_moving)
+
+    def _batch_norm(self, channels, by_batch, by_moving=None):
+        """The variables of a normalisation, around what it computes.
+
+        by_batch: `f(beta)`, gives outputs, mean and unbiased variance of the batch; by_moving: `f(mean, variance,
+        beta)`, gives outputs; None: only for training.
+        """
         with tf.variable_scope("BatchNorm"):
             beta = variable("beta", [channels], tf.zeros_initializer())
             moving_mean = variable("moving_mean", [channels], tf.zeros_initializer(), trainable=False)
             moving_variance = variable("moving_variance", [channels], tf.ones_initializer(), trainable=False)
             if not self.training:
-                maxima = _max_pool(inputs) if pooled else inputs
-                return _normalised(maxima, moving_mean, moving_variance, beta)
-            if pooled:
-                outputs, mean, variance = _normalised_maxima(inputs, tf.convert_to_tensor(beta))
-            elif inputs.shape.ndims == 4:
-                outputs, mean, variance = _normalised_by_batch(inputs, beta)
-            else:
-                mean, biased = tf.nn.moments(inputs, [0])
-                outputs = _normalised(inputs, mean, biased, beta)
-                count = tf.cast(tf.shape(inputs)[0], tf.float32)
-                variance = biased * (count / (count - 1.0))
+                return by_moving(moving_mean, moving_variance, beta)
+            outputs, mean, variance = by_batch(beta)
             for moving, now in ((moving_mean, mean), (moving_variance, variance)):
                 difference = moving - self._over_workers(now)
                 self.updates.append(moving.assign_sub((1.0 - self.batch_norm_decay) * difference))
             return outputs
-
-
-def _normalised(inputs, mean, variance, beta):
-    if inputs.shape.ndims != 4:
-        return tf.nn.batch_normalization(inputs, mean, variance, beta, None, BATCH_NORM_EPSILON)
-    return tf.nn.fused_batch_norm(
-        inputs, tf.ones_like(beta), beta, mean=mean, variance=variance, epsilon=BATCH_NORM_EPSILON, is_training=False
-    )[0]
-
-
-def _normalised_by_batch(inputs, beta):
-    """[B, h, w, c] by its own statistics; returns these, the variance unbiased, too."""
-    scale = tf.ones([int(inputs.shape[-1])])
-    return tf.nn.fused_batch_norm(inputs, scale, beta, epsilon=BATCH_NORM_EPSILON, is_training=True)
-
-
-@tf.custom_gradient
-def _normalised_maxima(inputs, beta):
-    """As `_normalised_by_batch`, of maxima of 2x2 squares.
-
-    The backward pass is that of normalising first. But the large normalised positions, the most memory that a step
-    would hold, are not kept for it: both of its operations need the inputs, which are kept for the convolution anyway.
-    """
-    if not inputs.shape.is_fully_defined():
-        raise ValueError("inputs has the shape {}: wanted one that is known before it is run".format(inputs.shape))
-    count = np.prod(inputs.shape.as_list()[:3], dtype=float)
-    normalised, mean, variance = _normalised_by_batch(inputs, beta)
-    maxima = _max_pool(inputs)
-
-    def gradient(outer, *_):
-        return tf.gradients(normalised, [inputs, beta], tf.gradients(maxima, inputs, outer))
-
-    return (_normalised(maxima, mean, variance * ((count - 1.0) / count), beta), mean, variance), gradient
-
-
-def _max_pool(inputs):
-    return tf.nn.max_pool2d(inputs, ksize=2, strides=2, padding="VALID")
 
 
 def keyed_dropout(keep_probability, step, workers=1, rank=0):

@@ -98,6 +98,7 @@ class TrainingGraph:
             dropout=self._dropout(params.train.keep_probability),
             seed=params.train.seed,
             over_workers=self.workers.mean,
+            in_parts=self.device.takes_parts,
         )
         classes = len(params.dataset.classes)
         inputs = layers.outputs["images"] = pictures.normalise(images, params.network.normalisation)
