@@ -78,7 +78,8 @@ def goals(results):
 
 
 def work(found, build):
-    """What a step's time went into: `counted`, rows of the arithmetic that its bound counts, and `other` work, seconds.
+    """What a step's time went into: `counted`, rows of the arithmetic that its bound counts, and `other` work, seconds;
+    `passes`, the share of the latter that batch normalisation and maxima have.
 
     found: of `measurements.training_steps`. A row has its kind, FLOP, seconds, and its speed over that of the machine's
     matrix products.
@@ -90,7 +91,9 @@ def work(found, build):
         for kind, count in sorted(flops.items(), key=lambda pair: -pair[1]) if kind in seconds
     ]  # fmt: skip
     in_counted = sum(row["seconds"] for row in counted)
-    return {"counted": counted, "in_counted": in_counted, "other": sum(seconds.values()) - in_counted}
+    other = sum(seconds.values()) - in_counted
+    passes = (seconds["batch normalisation"] + seconds["max pooling"]) / other
+    return {"counted": counted, "in_counted": in_counted, "other": other, "passes": passes}
 
 
 def _bars(path, by_cores, cores):

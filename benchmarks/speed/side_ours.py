@@ -37,10 +37,10 @@ def parameters(changes):
 class Training:
     """The graph of a run of training as `covpool.training.trainer` builds it, on pictures that are given."""
 
-    def __init__(self, params, images, labels, device=None):
+    def __init__(self, params, images, labels):
         self.plan = run_plan(params, len(images))
         faces = pictures.Faces(images, labels, [""] * len(images))
-        device = device or devices.open_cpu()
+        device = devices.open_cpu()
         self.graph = TrainingGraph(params, device, faces, lambda: 0, ENDLESS)
         self.session = device.session(self.graph.graph)
         self.session.run(self.graph.initialise)
@@ -126,7 +126,9 @@ class Side:
         device = devices.open_cpu()
         device.takes_parts = False
         images, labels = problem.synthetic_pictures(problem.BATCH, problem.SIZE)
-        return operations.count_flops(Training(parameters(problem.FIXED), images, labels, device).graph.step)
+        faces = pictures.Faces(images, labels, [""] * len(images))
+        graph = TrainingGraph(parameters(problem.FIXED), device, faces, lambda: 0, ENDLESS)
+        return operations.count_flops(graph.step)
 
     def profile(self, repeats):
         """Milliseconds by kind of work, the middle one of `repeats` traced steps; bytes of the tensors at the worst

@@ -7,7 +7,7 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from covpool.devices import meter
 from covpool.devices.device import Device
-from covpool.devices.host import cpu_name
+from covpool.devices.host import cpu_name, usable_cores
 from covpool.devices.workers import ALONE
 
 PLACE = "/device:CPU:0"
@@ -23,7 +23,7 @@ def open_cpu(name="cpu", threads=0, workers=ALONE):
     # hand stays; errors that matter arrive as exceptions.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "2":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // workers.local_count)
+    threads = threads or usable_cores(workers.local_count)
     config = tf.ConfigProto(
         # One operation at a time, on all threads: the big ones fill the cores, and sums keep their order.
         intra_op_parallelism_threads=threads,

@@ -25,9 +25,8 @@ class Device:
     tells_time = True
     #: Whether a step whose gradients overflowed leaves the weights as they were, instead of being an error.
     skips_overflow = False
-
-    #: Whether the first layer goes through a few pictures at a time (see `networks.patches`). That pays where they then
-    #: stay in a cache, and needs convolutions and matrix products whose float32 is no less.
+    #: Whether the first layer goes through a few pictures at a time, see `networks.patches`. That needs convolutions
+    #: and matrix products that do not reduce float32, as TF32 does, and was measured on processors only.
     takes_parts = False
 
     def __init__(self, name, kind, place, config, record, workers=ALONE, gauge=None):

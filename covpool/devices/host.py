@@ -25,11 +25,16 @@ def cpu_name():
     return platform.processor() or platform.machine()
 
 
+def usable_cores(sharers=1):
+    """The cores that this process may use, one at least, where it shares them with others of its kind."""
+    return max(1, len(os.sched_getaffinity(0)) // sharers)
+
+
 def describe_host():
     """Processor, cores this process may use, memory in bytes, system, and settings that influence the speed."""
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
         "settings": {name: os.environ[name] for name in SPEED_SETTINGS if name in os.environ},

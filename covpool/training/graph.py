@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool import networks, spd
-from covpool.devices import meter
+from covpool.devices import host, meter
 from covpool.networks import checkpoints
 from covpool.training import losses, pictures, record
 from covpool.training.plan import run_plan
@@ -76,9 +76,9 @@ class TrainingGraph:
         # The input pipeline is the host's work on every device.
         with tf.device("/cpu:0"):
             plan = run_plan(self.params, len(faces.images), self.workers.count, self.workers.rank)
-            dataset = pictures.batches(
-                faces, plan, start, stop, self.params.normalise.size, train.nrof_preprocess_threads
-            )
+            # More would have nowhere to run, and each keeps the memory of a batch.
+            threads = min(train.nrof_preprocess_threads, host.usable_cores(self.workers.local_count))
+            dataset = pictures.batches(faces, plan, start, stop, self.params.normalise.size, threads)
             iterator = tf.data.make_initializable_iterator(dataset)
             self.start_input = iterator.initializer
             if not self.device.tells_time:

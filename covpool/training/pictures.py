@@ -1,7 +1,6 @@
 """Pictures on their way into the network: the faces on disk, the warp that augments them, and their normalisation."""
 
 import collections
-import os
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +74,12 @@ def _label(table, line, row, classes):
 def batches(faces, plan, start, stop, size, threads):
     """A dataset of augmented batches for the steps from `start()` up to, not including, `stop`.
 
-    threads: that augment, at most; no more than there are cores are started.
+    threads: that augment.
     `start` is asked when the iterator is initialised, by which time it is known where a run goes on. Gives float32
     [b, size, size, 3] in 0..255 and int32 [b], all of static shape. The order is the plan's.
     """
     height, width = faces.images.shape[1:3]
     count = plan.batch_size
-    # More would have nowhere to run, and each keeps the memory of a batch.
-    threads = min(threads, len(os.sched_getaffinity(0)))
 
     def rows():
         for number in range(start(), stop):
@@ -138,7 +135,7 @@ def _sample(images, y, x, count, height, width):
     pixels = tf.reshape(images, [count * height * width, 3])
 
     def at(row, column):
-        # Bytes until here: a quarter of the memory.
+        # Bytes until here, where they come as bytes: a quarter of the memory.
         return tf.cast(tf.gather(pixels, first + row * width + column), tf.float32)
 
     upper = _between(at(top, left), at(top, right), along_x)

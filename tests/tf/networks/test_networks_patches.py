@@ -9,6 +9,7 @@ from scipy import signal
 
 from covpool import networks
 from covpool.networks import patches
+from covpool.networks.normalisation import normalised_by_batch
 from tests.tf.networks.test_networks_layers import maxima, normalised, run
 
 
@@ -79,8 +80,9 @@ def test_a_kernel_that_looks_for_edges_keeps_the_small_variance_that_it_has():
 
 
 @pytest.mark.parametrize("rule", ["none", "per_image"])
-def test_a_training_step_has_the_gradients_of_the_plain_layers(rule):
-    """From pictures to the pooled output of the second layer, where the first one's come back."""
+def test_a_training_step_has_the_gradients_of_the_plain_layers(rule, monkeypatch):
+    """Through two pooled layers: the first one's gradient comes back through the second."""
+    monkeypatch.setattr(patches, "PART_BYTES", 4 * 4 * 24 * 24 * 8)
     rng = np.random.RandomState(3)
     images = grey_levels(rng, (6, 24, 24, 3))
     if rule == "per_image":
@@ -98,6 +100,49 @@ def test_a_training_step_has_the_gradients_of_the_plain_layers(rule):
     assert names == plain_names
     for one, other in zip(parts, plain):
         assert np.linalg.norm(one - other) <= 1e-4 * np.linalg.norm(other)
+
+
+def test_bright_and_flat_pictures_lose_no_more_of_the_variance_than_the_plain_layers_do():
+    """The mean of a kernel of one sign is many deviations large."""
+    images = 250 + np.random.RandomState(5).uniform(-1, 1, (4, 100, 100, 3))
+    kernel = np.full((3, 3, 3, 1), 1 / 27)
+    inputs, weights = tf.constant(images, tf.float32), tf.constant(kernel, tf.float32)
+    _, _, variance = patches.normalised_maxima(inputs, weights, tf.zeros([1]))
+    plain = normalised_by_batch(tf.nn.conv2d(inputs, weights, strides=1, padding="SAME"), tf.zeros([1]))[2]
+    (found, beside), _ = run([variance, plain])
+    wanted = convolved(images, kernel).var(ddof=1)
+    assert abs(found - wanted) <= max(1e-4 * wanted, 3 * abs(beside - wanted))
+
+
+def test_one_part_comes_after_the_other_and_all_come_again_after_the_gradient(small_parts):
+    """Else all would be held at once, or the backward pass would share the convolutions of the forward pass."""
+    kernel = tf.zeros([3, 3, 3, 4])
+    outputs, _, _ = patches.normalised_maxima(tf.zeros([5, 7, 6, 3]), kernel, tf.zeros([4]))
+    outer = tf.placeholder(tf.float32, outputs.shape)
+    tf.gradients(outputs, kernel, outer)
+    convolutions = [
+        each for each in tf.get_default_graph().get_operations()
+        if each.type == "Conv2D" and each.outputs[0].shape.as_list()[1:] == [7, 6, 4]
+    ]  # fmt: skip
+    before = [ancestors(each) for each in convolutions]
+    assert [outer.op in each for each in before] == [False] * 3 + [True] * 3
+    for place in (1, 2, 4, 5):
+        assert convolutions[place - 1] in before[place]
+        added = {"forward": ("MaxPool", "Conv2DBackpropFilter"), "backward": ("MaxPoolGrad", "Conv2DBackpropFilter")}
+        for kind in added["forward" if place < 3 else "backward"]:
+            assert any(each.type == kind and convolutions[place - 1] in ancestors(each) for each in before[place])
+
+
+def ancestors(operation):
+    """All operations that have to be run before this one."""
+    found, waiting = set(), [operation]
+    while waiting:
+        each = waiting.pop()
+        for earlier in [tensor.op for tensor in each.inputs] + list(each.control_inputs):
+            if earlier not in found:
+                found.add(earlier)
+                waiting.append(earlier)
+    return found
 
 
 def test_no_tensor_has_the_whole_convolution(small_parts):

@@ -156,6 +156,24 @@ def running(graph_of):
         each.session.close()
 
 
+@pytest.mark.parametrize("cores, wanted", [(1, 1), (3, 3), (64, 4)])
+def test_batches_are_prepared_on_no_more_threads_than_there_are_cores(
+    tmp_path, params_with, monkeypatch, cores, wanted
+):  # fmt: skip
+    batches, threads = pictures.batches, []
+
+    def remembering(*arguments):
+        threads.append(arguments[-1])
+        return batches(*arguments)
+
+    monkeypatch.setattr(pictures, "batches", remembering)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    training_project.write_faces(tmp_path / "faces", {"train": 20})
+    faces = pictures.load_faces(tmp_path / "faces", "train", training_project.CLASSES, 56)
+    TrainingGraph(params_with({"train.nrof_preprocess_threads": 4}), devices.open_cpu(), faces, lambda: 0, 20)
+    assert threads == [wanted]
+
+
 #: Plain gradient descent, so that a step tells the gradient; and averages that forget fast.
 PLAIN = {
     "train.optimizer": "MOM", "train.mom": {"momentum": 0.0, "nesterov": False}, "train.moving_average_decay": 0.3,

@@ -9,21 +9,31 @@ import tensorflow.compat.v1 as tf
 
 from benchmarks.speed import problem, textbook
 from benchmarks.speed.side_ours import Training, gradients_of_first_step, parameters
+from covpool.networks import patches
 
 BATCH = 4
 
 
 @pytest.fixture(scope="module")
 def ours():
-    """The trainer's graph on four pictures: its weights, its gradients, and the pictures in the order that it saw."""
-    images, labels = problem.synthetic_pictures(BATCH, problem.SIZE)
-    training = Training(parameters(dict(problem.FIXED, **{"train.batch_size": BATCH})), images, labels)
+    """The trainer's graph on four pictures: its weights, its gradients, and the pictures in the order that it saw.
+
+    The first layer takes them in two parts.
+    """
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setattr(patches, "PART_BYTES", 3 * 4 * problem.SIZE**2 * 64)
+        training, images, labels = on_four_pictures()
     names = training.below_scope()
     weights = training.session.run({short: training.graph.inference[name] for short, name in names.items()})
     found = gradients_of_first_step(training)
     training.session.close()
     order = training.plan.step(0).indices
     return weights, found, images[order], labels[order]
+
+
+def on_four_pictures():
+    images, labels = problem.synthetic_pictures(BATCH, problem.SIZE)
+    return Training(parameters(dict(problem.FIXED, **{"train.batch_size": BATCH})), images, labels), images, labels
 
 
 def gradients_of_textbook(dtype, weights, images, labels):
@@ -48,6 +58,15 @@ def test_loss_and_gradients_of_a_step_are_those_of_the_textbook_graph(ours):
     assert problem.agrees(errors, plain), (errors, plain)
     # The comparison is worth something: rounding, which four pictures magnify, would not hide a term.
     assert plain["loss"] < 1e-4 and plain["whole gradient"] < 1e-2
+
+
+def test_a_step_in_parts_repeats_to_the_last_digit(ours, monkeypatch):
+    monkeypatch.setattr(patches, "PART_BYTES", 3 * 4 * problem.SIZE**2 * 64)
+    training, _, _ = on_four_pictures()
+    again = gradients_of_first_step(training)
+    training.session.close()
+    for name, gradient in ours[1].items():
+        np.testing.assert_array_equal(gradient, again[name], err_msg=name)
 
 
 def test_the_comparison_sees_a_gradient_that_is_slightly_wrong(ours):
