@@ -9,7 +9,7 @@ if [ -z "${RANK_TABLE_FILE:-}" ]; then
     export CM_CHIEF_IP="$address" CM_WORKER_IP="${CM_WORKER_IP:-$address}" CM_CHIEF_PORT="${CM_CHIEF_PORT:-29688}"
     export CM_CHIEF_DEVICE="${CM_CHIEF_DEVICE:-0}" CM_WORKER_SIZE="${CM_WORKER_SIZE:-8}"
 fi
-stages/tf -m covpool.train_8npu || exit
+stages/tf -m covpool.port.train_8npu || exit
 if [ "${1:-}" = --dry-run ]; then
     exec stages/tf stages/train.py --device npu --dry-run
 fi

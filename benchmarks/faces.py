@@ -14,8 +14,8 @@ import time
 import cv2
 import numpy as np
 
-from covpool.datasets.rendered import CLASSES, render_face
 from covpool.faces import align, create, detect, geometry
+from covpool.rendered import CLASSES, render_face
 
 SIZE, MARGIN = 100, 6
 EYES = geometry.EYE_DISTANCE * SIZE / geometry.FRAME
@@ -57,10 +57,14 @@ def main():
     looked = len(images) * (1 + CHANGES)
     print(f"{options.detector}: found in {looked - missed} of {looked} pictures")
     for name, values in (("tilted, scaled, shifted", errors), ("and mirrored", mirrored)):
-        print(f"  error, {name}: mean {np.mean(values):.2%}, 95th percentile {np.percentile(values, 95):.2%}, "
-              f"largest {np.max(values):.2%}")  # fmt: skip
-    print(f"  crop of the mirrored picture, mirrored back: differs by {np.mean(mirrors):.2f} grey levels in the mean, "
-          f"{np.max(mirrors):.2f} in the worst picture")  # fmt: skip
+        print(
+            f"  error, {name}: mean {np.mean(values):.2%}, 95th percentile {np.percentile(values, 95):.2%}, "
+            f"largest {np.max(values):.2%}"
+        )
+    print(
+        f"  crop of the mirrored picture, mirrored back: differs by {np.mean(mirrors):.2f} grey levels in the mean, "
+        f"{np.max(mirrors):.2f} in the worst picture"
+    )
     start = time.perf_counter()
     for image in images:
         face = detect(image, detector)

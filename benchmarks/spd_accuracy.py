@@ -6,6 +6,7 @@ The truth is made from a known orthogonal matrix and a known spectrum in float64
 logarithm through log1p; for float32 it is that of the rounded matrix. An error is the largest entry of the difference
 over the largest entry of the truth, or over 1 for a value whose truth is smaller, and the worst of MATRICES matrices.
 """
+
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -103,11 +104,13 @@ def logarithm_rows():
     for size in SIZES:
         for condition in CONDITIONS:
             spectrum = log_spaced(size, condition)
-            lowest = min(0.3, spectrum[0] / np.sqrt(np.sum(spectrum ** 2)))
+            lowest = min(0.3, spectrum[0] / np.sqrt(np.sum(spectrum**2)))
             methods = [spd.logeig, lambda x, lowest=lowest: spd.log_iterative(x, lowest)]
             yield [str(size), f"{condition:.0e}"] + [
                 "" if dtype == np.float32 and condition > FLOAT32_CONDITION else errors(method, spectrum, dtype)
-                for dtype in (np.float64, np.float32) for method in methods]
+                for dtype in (np.float64, np.float32)
+                for method in methods
+            ]
 
 
 def special_rows():
@@ -115,23 +118,31 @@ def special_rows():
         for name, spectrum in special_spectra(size):
             yield [str(size), name] + [
                 errors(spd.log_reeig, spectrum, dtype, spd.REEIG_EPSILON, spd.REEIG_MAXIMUM)
-                for dtype in (np.float64, np.float32)]
+                for dtype in (np.float64, np.float32)
+            ]
 
 
 def flattening_rows():
     """The default log_iterative of diag(1, x): its second eigenvalue and that one's slope."""
-    x = np.stack([np.diag([np.sqrt(1 - share ** 2), share]) for share in SHARES])
+    x = np.stack([np.diag([np.sqrt(1 - share**2), share]) for share in SHARES])
     value, slope = evaluated(spd.log_iterative, x, np.broadcast_to(np.diag([0.0, 1.0]), x.shape))
     for i, share in enumerate(SHARES):
         logarithm = f"{np.log(share):.4f}" if share else "-inf"
-        yield [f"{share:.0e}", logarithm, f"{value[i, 1, 1]:.4f}", f"{1 / share:.4g}" if share else "inf",
-               f"{slope[i, 1, 1]:.4g}"]
+        yield [
+            f"{share:.0e}",
+            logarithm,
+            f"{value[i, 1, 1]:.4f}",
+            f"{1 / share:.4g}" if share else "inf",
+            f"{slope[i, 1, 1]:.4g}",
+        ]
 
 
 def stiefel_rows():
     """The largest entry of |W^T W - I| over STEPS steps of a noisy gradient on the network's 256 x 128 weight."""
-    for name, optimizer in (("ADAM, rate 0.005", tf.train.AdamOptimizer(0.005, epsilon=0.1)),
-                            ("MOM, rate 0.1", tf.train.MomentumOptimizer(0.1, 0.9, use_nesterov=True))):
+    for name, optimizer in (
+        ("ADAM, rate 0.005", tf.train.AdamOptimizer(0.005, epsilon=0.1)),
+        ("MOM, rate 0.1", tf.train.MomentumOptimizer(0.1, 0.9, use_nesterov=True)),
+    ):
         for retraction in spd.RETRACTIONS:
             with tf.Graph().as_default(), tf.Session() as session:
                 start = spd.random_orthonormal(np.random.RandomState(0), 256, 128)
@@ -152,8 +163,10 @@ def main():
         tf.disable_v2_behavior()
     tf.logging.set_verbosity(tf.logging.ERROR)
     print(f"TensorFlow {tf.__version__}; each cell: error of the value / of the gradient\n")
-    print_table(["size", "condition", "logeig, float64", "log_iterative, float64", "logeig, float32",
-                 "log_iterative, float32"], logarithm_rows())
+    print_table(
+        ["size", "condition", "logeig, float64", "log_iterative, float64", "logeig, float32", "log_iterative, float32"],
+        logarithm_rows(),
+    )
     print_table(["eigenvalue / norm", "log", "log_iterative", "1 / x", "slope of log_iterative"], flattening_rows())
     print_table(["size", "spectrum", "log_reeig, float64", "log_reeig, float32"], special_rows())
     print_table(["optimiser", "retraction", "worst orthogonality error", "distance moved"], stiefel_rows())

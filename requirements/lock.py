@@ -49,11 +49,15 @@ def main():
 def lock(uv, name, versions, machines, upgrade, base):
     """Write `<name>.txt`, without the packages that `base` (as returned by this function) pins already."""
     by_machine = {machine: resolve(uv, name, versions, PLATFORMS[machine], upgrade) for machine in machines}
-    pins = merge({machine: {package: version for package, version in found.items() if package not in base}
-                  for machine, found in by_machine.items()})  # fmt: skip
-    lines = ["# From {}.in by `make lock`.".format(name)] + pins
+    pins = merge(
+        {
+            machine: {package: version for package, version in found.items() if package not in base}
+            for machine, found in by_machine.items()
+        }
+    )
+    lines = [f"# From {name}.in by `make lock`."] + pins
     (REQUIREMENTS / (name + ".txt")).write_text("\n".join(lines) + "\n")
-    print("{}.txt: {} packages".format(name, len(pins)), file=sys.stderr)
+    print(f"{name}.txt: {len(pins)} packages", file=sys.stderr)
     return {package for found in by_machine.values() for package in found}
 
 
@@ -70,10 +74,24 @@ def resolve(uv, name, versions, platform, upgrade):
             wanted.write("\n".join(line for line in lines if FILES_ONLY not in line) + "\n")
             wanted.flush()
             subprocess.run(
-                [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-platform", platform,
-                 "--python-version", "{}.{}".format(*versions[0]), "--output-file", str(output), wanted.name],
-                check=True, cwd=str(REQUIREMENTS),
-            )  # fmt: skip
+                [
+                    uv,
+                    "pip",
+                    "compile",
+                    "--quiet",
+                    "--no-header",
+                    "--no-annotate",
+                    "--python-platform",
+                    platform,
+                    "--python-version",
+                    "{}.{}".format(*versions[0]),
+                    "--output-file",
+                    str(output),
+                    wanted.name,
+                ],
+                check=True,
+                cwd=str(REQUIREMENTS),
+            )
         pins.update(line.split("==") for line in output.read_text().splitlines() if "==" in line)
     return pins
 
@@ -84,8 +102,8 @@ def merge(by_machine):
     for machine, pins in by_machine.items():
         for package, version in pins.items():
             shared = all(other.get(package) == version for other in by_machine.values())
-            marker = "" if shared else '; platform_machine == "{}"'.format(machine)
-            lines.add("{}=={}{}".format(package, version, marker))
+            marker = "" if shared else f'; platform_machine == "{machine}"'
+            lines.add(f"{package}=={version}{marker}")
     return sorted(lines, key=str.lower)
 
 

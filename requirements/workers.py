@@ -17,9 +17,12 @@ from install import BUILDS, REQUIREMENTS, ROOT, SetupError
 
 PINS = REQUIREMENTS / "workers.txt"
 OPTIONS = {
-    "HOROVOD_WITH_TENSORFLOW": "1", "HOROVOD_WITHOUT_PYTORCH": "1", "HOROVOD_WITHOUT_MXNET": "1",
-    "HOROVOD_WITH_GLOO": "1", "HOROVOD_WITHOUT_MPI": "1",
-}  # fmt: skip
+    "HOROVOD_WITH_TENSORFLOW": "1",
+    "HOROVOD_WITHOUT_PYTORCH": "1",
+    "HOROVOD_WITHOUT_MXNET": "1",
+    "HOROVOD_WITH_GLOO": "1",
+    "HOROVOD_WITHOUT_MPI": "1",
+}
 
 
 def main():
@@ -29,12 +32,15 @@ def main():
     arguments = parser.parse_args()
     try:
         if os.environ.get("COVPOOL_TF_PYTHON"):
-            raise SetupError("COVPOOL_TF_PYTHON names an interpreter of your own: docs/workers.md says how to build "
-                             "Horovod for it.")  # fmt: skip
+            raise SetupError(
+                "COVPOOL_TF_PYTHON names an interpreter of your own: docs/workers.md says how to build Horovod for it."
+            )
         build = install.choose_build(arguments.build)
         if build == "tf2":
-            raise SetupError("Horovod 0.28.1, the last release, can't be built against TensorFlow 2.21: set up "
-                             "TensorFlow 1.15, `make setup-workers TF_BUILD=intel` or stock.")  # fmt: skip
+            raise SetupError(
+                "Horovod 0.28.1, the last release, can't be built against TensorFlow 2.21: set up "
+                "TensorFlow 1.15, `make setup-workers TF_BUILD=intel` or stock."
+            )
         if not (shutil.which("g++") and shutil.which("make")):
             raise SetupError("Horovod is built from source: install g++ and make (`apt install g++ make`).")
         with install.lock():
@@ -42,7 +48,7 @@ def main():
             folder, requirements, _ = BUILDS[build]
             add_horovod(ROOT / folder, REQUIREMENTS / (requirements + ".txt"))
     except SetupError as error:
-        sys.exit("set-up: {}".format(error))
+        sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
         sys.exit("set-up: interrupted; run it again to go on")
 
@@ -53,7 +59,7 @@ def add_horovod(place, base):
     stamp = install.read_stamp(place)
     if stamp.get(PINS.name) == wanted:
         return
-    install.say("{}: building Horovod, which takes some minutes".format(place.name))
+    install.say(f"{place.name}: building Horovod, which takes some minutes")
     install.write_stamp(place, dict(stamp, **{PINS.name: install.BEGUN}))
     os.environ.update({key: value for key, value in OPTIONS.items() if key not in os.environ})
     os.environ["PATH"] = os.pathsep.join([str(place / "bin"), os.environ.get("PATH", "")])
@@ -67,7 +73,7 @@ def add_horovod(place, base):
     install.run(pip + build + [pin for pin in pins if pin.startswith("horovod==")], "building Horovod")
     install.run([python, "-c", "import horovod.tensorflow"], "loading the Horovod that was built")
     install.write_stamp(place, dict(stamp, **{PINS.name: wanted}))
-    install.say("{}: ready for several workers".format(place.name))
+    install.say(f"{place.name}: ready for several workers")
 
 
 if __name__ == "__main__":

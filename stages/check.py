@@ -9,9 +9,9 @@ The stage's output is constant, so that a valid change re-runs just the stages t
 import argparse
 import sys
 
-from covpool.artifacts import atomic_file
 from covpool.datasets.local_source import source_problem
-from covpool.stage import stage
+from covpool.pipeline.artifacts import atomic_file
+from covpool.pipeline.stage_frame import stage
 
 
 def main():

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from covpool import artifacts
 from covpool.datasets import DatasetError, fetch
-from covpool.stage import DownloadBar, ProgressBar, stage
+from covpool.pipeline import artifacts
+from covpool.pipeline.stage_frame import DownloadBar, ProgressBar, stage
 
 if __name__ == "__main__":
     # Experiments that DVC runs in a copy of the project share the downloads that the project has.

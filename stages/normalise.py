@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from covpool import artifacts
 from covpool.faces import DetectorMissing, NormaliseError, PictureError, describe, normalise_dataset
-from covpool.processes import WorkerDied
-from covpool.stage import ProgressBar, stage
+from covpool.pipeline import artifacts
+from covpool.pipeline.process_pool import WorkerDied
+from covpool.pipeline.stage_frame import ProgressBar, stage
 
 if __name__ == "__main__":
     # Experiments that DVC runs in a copy of the project share the detections that the project has.

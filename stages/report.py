@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
+from covpool.pipeline.stage_frame import stage
 from covpool.reporting import build_report, leftovers
-from covpool.stage import stage
 
 if __name__ == "__main__":
     with stage("report", artifacts.ArtifactError) as params:
         for path in leftovers.set_aside(Path("."), params.devices):
-            print("report: {} is of no run in `devices`: moved to {}".format(path, leftovers.LEFT_OUT / path))
+            print(f"report: {path} is of no run in `devices`: moved to {leftovers.LEFT_OUT / path}")
         build_report(Path("."), devices=list(params.devices), loss_tolerance=params.report.loss_tolerance)
         print("report: open {}".format(artifacts.REPORTS / "index.html"))

@@ -1,13 +1,12 @@
 """Shared by the tests of the current Python; those of tests/tf and tests/workers run under TensorFlow's interpreter."""
 
 import signal
-from pathlib import Path
+
+from tests.project import ROOT
 
 # A shell starts what runs in its background with interrupts ignored, and programs hand that on: those that the tests
 # start and interrupt must hear them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -4,15 +4,13 @@ import csv
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import yaml
 from PIL import Image
 
-from covpool.classes import CANONICAL
-
-ROOT = Path(__file__).resolve().parent.parent
+from covpool.config.vocabulary import CANONICAL
+from tests.project import ROOT
 
 #: One name in another script, which files, tables, the TensorFlow side and the report have to bear.
 CLASSES = [*CANONICAL[:-1], "удивление"]
@@ -44,7 +42,7 @@ def make_project(folder, changes=None):
     for split in ("train", "val"):
         for number, name in enumerate(CLASSES):
             for index in range(6 if split == "train" else 2):
-                path = folder / "pictures" / split / name / "{}.png".format(index)
+                path = folder / "pictures" / split / name / f"{index}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels = rng.integers(0, 60, (60, 60, 3)) + 25 * number
                 Image.fromarray(pixels.astype(np.uint8)).save(path)
@@ -87,8 +85,13 @@ def run(folder, *command, code=0):
     """What a command prints that is run in the project as by a user without our settings."""
     ours = ("DVC_", "COVPOOL_", "TF_BUILD")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    environment.update(DVC_NO_ANALYTICS="1", GIT_AUTHOR_NAME="test", GIT_AUTHOR_EMAIL="test@example.org",
-                       GIT_COMMITTER_NAME="test", GIT_COMMITTER_EMAIL="test@example.org")  # fmt: skip
+    environment.update(
+        DVC_NO_ANALYTICS="1",
+        GIT_AUTHOR_NAME="test",
+        GIT_AUTHOR_EMAIL="test@example.org",
+        GIT_COMMITTER_NAME="test",
+        GIT_COMMITTER_EMAIL="test@example.org",
+    )
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     output = done.stdout + done.stderr
     assert done.returncode == code, output

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.project import ROOT
 
 
 @pytest.fixture
@@ -58,8 +58,11 @@ def environment(install, *arguments, **options):
 def test_a_second_set_up_does_nothing_and_a_changed_file_is_installed(install, tmp_path):
     install.set_up("tf2", tests=False)
     assert sorted(install.calls) == [
-        "installing py.txt into .venv", "installing tf2.txt into .venv-tf2", "making .venv", "making .venv-tf2"
-    ]  # fmt: skip
+        "installing py.txt into .venv",
+        "installing tf2.txt into .venv-tf2",
+        "making .venv",
+        "making .venv-tf2",
+    ]
     assert os.readlink(tmp_path / ".venv-tf") == ".venv-tf2"
     install.calls.clear()
     install.set_up(None, tests=False)  # keeps the build that was set up
@@ -121,7 +124,7 @@ def test_a_project_that_was_moved_gets_environments_of_its_new_place(install, tm
     install.calls.clear()
     environment(install, ".venv", "py", install.CURRENT, tests=False)
     assert install.calls == ["making .venv", "installing py.txt into .venv"]
-    assert ".venv was made at {}/.venv, and an environment can't be moved".format(first) in capsys.readouterr().out
+    assert f".venv was made at {first}/.venv, and an environment can't be moved" in capsys.readouterr().out
     assert str(second) in (second / ".venv" / "bin" / "activate").read_text()
 
 
@@ -296,9 +299,13 @@ def test_a_lock_marks_what_only_one_kind_of_processor_needs(monkeypatch):
     assert merge({"x86_64": both}) == ["numpy==2.0", "Zlib==1"]
     found = merge({"x86_64": {**both, "fast": "1", "old": "1"}, "aarch64": {**both, "slow": "2", "old": "2"}})
     assert found == [
-        'fast==1; platform_machine == "x86_64"', "numpy==2.0", 'old==1; platform_machine == "x86_64"',
-        'old==2; platform_machine == "aarch64"', 'slow==2; platform_machine == "aarch64"', "Zlib==1",
-    ]  # fmt: skip
+        'fast==1; platform_machine == "x86_64"',
+        "numpy==2.0",
+        'old==1; platform_machine == "x86_64"',
+        'old==2; platform_machine == "aarch64"',
+        'slow==2; platform_machine == "aarch64"',
+        "Zlib==1",
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")

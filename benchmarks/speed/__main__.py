@@ -1,6 +1,6 @@
 """Measures, writes benchmarks/results.json, and from it docs/speed.md and its figures.
 
-    stages/py -m benchmarks.speed [--quick] [--only steps scoring ...] [--page]
+stages/py -m benchmarks.speed [--quick] [--only steps scoring ...] [--page]
 """
 
 import argparse
@@ -16,20 +16,34 @@ from benchmarks.speed import machine, measurements, page
 from benchmarks.speed.environments import PEERS
 from benchmarks.speed.sides import ROOT, Sides, usable_cores
 from benchmarks.speed.workers import WorkerFailed
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 #: What all the sides of the training step need side by side.
 MEMORY_WANTED = 18 * 2**30
 #: What depends on how long one is willing to wait.
 FULL = {
-    "steps": 7, "one_core_steps": 5, "waits": 6, "scoring": 7, "passes": (1000, 10_000, 100_000), "published": 5,
-    "start_ups": 5, "faces": (28, (176, 480), 5), "matrices": 9,
-}  # fmt: skip
+    "steps": 7,
+    "one_core_steps": 5,
+    "waits": 6,
+    "scoring": 7,
+    "passes": (1000, 10_000, 100_000),
+    "published": 5,
+    "start_ups": 5,
+    "faces": (28, (176, 480), 5),
+    "matrices": 9,
+}
 QUICK = {
-    "steps": 2, "one_core_steps": 1, "waits": 2, "scoring": 2, "passes": (1000, 3000), "published": 2, "start_ups": 1,
-    "faces": (7, (176,), 1), "matrices": 2,
-}  # fmt: skip
+    "steps": 2,
+    "one_core_steps": 1,
+    "waits": 2,
+    "scoring": 2,
+    "passes": (1000, 3000),
+    "published": 2,
+    "start_ups": 1,
+    "faces": (7, (176,), 1),
+    "matrices": 2,
+}
 
 
 def main():
@@ -72,14 +86,18 @@ def measure(amount, quick, only):
         raise Unusable(f"{PEERS} is not there: `make bench` sets it up")
     available = machine.available_memory()
     if available < MEMORY_WANTED:
-        sys.exit(f"bench: {available / 2**30:.1f} GiB of memory are free, and the sides need "
-                 f"{MEMORY_WANTED / 2**30:.0f} GiB together: close what else runs")
+        sys.exit(
+            f"bench: {available / 2**30:.1f} GiB of memory are free, and the sides need "
+            f"{MEMORY_WANTED / 2**30:.0f} GiB together: close what else runs"
+        )
     here = machine.describe()
     sitting = {"begun": _now(), "load": here.pop("load")}
     results = read(only) if only else {"format": 1, "quick": quick, "machine": here, "sittings": []}
     if only and (results["quick"], results["machine"]["cpu"], results["machine"]["cores"]) != (
-        quick, here["cpu"], here["cores"]
-    ):  # fmt: skip
+        quick,
+        here["cpu"],
+        here["cores"],
+    ):
         raise Unusable("the results that are there are of another machine or another amount: measure everything")
     parts = ["agreement", *(each for each in PARTS if not only or each in only)]
     scratch = ROOT / ".covpool"
@@ -112,7 +130,8 @@ MEASURE = {
     "agreement": lambda sides, folder, amount: measurements.agreement(sides, folder, say),
     "steps": _steps,
     "like_for_like": lambda sides, folder, amount: measurements.like_for_like(
-        sides, folder, len(usable_cores()), amount["steps"], say),
+        sides, folder, len(usable_cores()), amount["steps"], say
+    ),
     "waits": lambda sides, folder, amount: measurements.data_waits(sides, len(usable_cores()), amount["waits"], say),
     "scoring": lambda sides, folder, amount: measurements.scoring(sides, folder, amount["scoring"], say),
     "scoring_memory": lambda sides, folder, amount: measurements.scoring_memory(sides, folder, say),
@@ -120,8 +139,9 @@ MEASURE = {
     "faces": lambda sides, folder, amount: measurements.faces(sides, folder, *amount["faces"], say),
     "start_ups": lambda sides, folder, amount: measurements.start_ups(sides, folder, amount["start_ups"], say),
     "passes": lambda sides, folder, amount: measurements.passes(
-        sides, folder, amount["passes"], amount["published"], say),
-}  # fmt: skip
+        sides, folder, amount["passes"], amount["published"], say
+    ),
+}
 PARTS = tuple(name for name in MEASURE if name != "agreement")
 
 

@@ -24,7 +24,7 @@ def main():
             install.in_parallel([job for job in jobs if job])
             _complete_pytorch()
     except install.SetupError as error:
-        sys.exit("set-up: {}".format(error))
+        sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
         sys.exit("set-up: interrupted; run it again to go on")
 
@@ -38,7 +38,7 @@ def _complete_pytorch():
     if subprocess.run([python, "-c", "import torch"], stderr=subprocess.DEVNULL).returncode == 0:
         return
     pin = next(line for line in (ROOT / "requirements" / "bench.txt").read_text().splitlines() if line[:7] == "torch==")
-    install.say("{}: PyTorch wants CUDA's libraries".format(PEERS))
+    install.say(f"{PEERS}: PyTorch wants CUDA's libraries")
     install.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pin], "completing PyTorch")
 
 

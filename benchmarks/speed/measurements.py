@@ -30,9 +30,13 @@ SMALL = {"normalise.size": 48, "network.pooling": "average", "train.batch_size":
 
 #: The published step without augmentation, dropout and moving average.
 BARE = {
-    "train.random_crop": False, "train.random_flip": False, "train.random_rotate": False, "train.keep_probability": 1.0,
-    "train.moving_average_decay": 0.0, "normalise.margin": 0,
-}  # fmt: skip
+    "train.random_crop": False,
+    "train.random_flip": False,
+    "train.random_rotate": False,
+    "train.keep_probability": 1.0,
+    "train.moving_average_decay": 0.0,
+    "normalise.margin": 0,
+}
 OURS = tuple(f"ours, {build}" for build in BUILDS)
 
 
@@ -104,8 +108,12 @@ def training_steps(sides, folder, cores, repeats, say):
             begin(f"ours, {build}", sides.ours(build, place), {}, pictures_from=pictures)
         begin("textbook", sides.textbook(place), {}, weights=weights, training=True)
         for name, tuned in TORCH.items():
-            begin(name, sides.peers("side_pytorch", tuned, place), *({"logarithm": each} for each in LOGARITHMS),
-                  weights=weights)  # fmt: skip
+            begin(
+                name,
+                sides.peers("side_pytorch", tuned, place),
+                *({"logarithm": each} for each in LOGARITHMS),
+                weights=weights,
+            )
         turns = [(name, name, {}) for name in started if name not in TORCH]
         turns += [(f"{name}, {each}", name, {"logarithm": each}) for name in TORCH for each in LOGARITHMS]
         samples = {turn: {"seconds": [], "waiting": [], "others": []} for turn, _, _ in turns}
@@ -137,8 +145,12 @@ def training_steps(sides, folder, cores, repeats, say):
         about = {name: worker.ask("about") for name, worker in started.items() if name != "textbook"}
     library, rate = max(((name, statistics.median(rates[name])) for name in rates), key=lambda pair: pair[1])
     total = sum(flops.values())
-    bound = {"flops": flops, "rates": {name: statistics.median(each) for name, each in rates.items()},
-             "library": library, "seconds": total / rate}  # fmt: skip
+    bound = {
+        "flops": flops,
+        "rates": {name: statistics.median(each) for name, each in rates.items()},
+        "library": library,
+        "seconds": total / rate,
+    }
     profiles = {build: each.pop("kinds") for build, each in traces.items()}
     return {"steps": steps, "bound": bound, "profile": profiles, "memory": traces, "about": about}
 
@@ -284,10 +296,13 @@ def _published_steps(sides, folder, counts, repeats):
                 settle(started.values())
                 samples[count] += side.ask("step")["seconds"]
         return {
-            str(count): {**summary(samples[count]), "peak_anonymous_bytes": started[count].peak_anonymous,
-                         "seconds_per_picture": statistics.median(samples[count]) / problem.BATCH}
+            str(count): {
+                **summary(samples[count]),
+                "peak_anonymous_bytes": started[count].peak_anonymous,
+                "seconds_per_picture": statistics.median(samples[count]) / problem.BATCH,
+            }
             for count in counts
-        }  # fmt: skip
+        }
 
 
 def _data_set(path, count, size):
@@ -353,8 +368,10 @@ def faces(sides, folder, count, sizes, repeats, say):
             name: {"found": each[-1]["found"], **summary([count / sum(one["seconds"]) for one in each])}
             for name, each in samples.items()
         }
-        say(f"faces of {size} pixels: " + ", ".join(
-            f"{name} {each['median']:.1f}/s" for name, each in found[str(size)].items()))  # fmt: skip
+        say(
+            f"faces of {size} pixels: "
+            + ", ".join(f"{name} {each['median']:.1f}/s" for name, each in found[str(size)].items())
+        )
     return {"pictures": count, "by_size": found, "about": about}
 
 
@@ -388,8 +405,9 @@ def matrices(sides, folder, repeats, say):
         say("SPD layers measured")
     return {
         "by_side": {name: {what: summary(each) for what, each in by.items()} for name, by in samples.items()},
-        "errors": errors, "about": about,
-    }  # fmt: skip
+        "errors": errors,
+        "about": about,
+    }
 
 
 def _matrix_errors(started, folder):

@@ -80,21 +80,24 @@ _COUNTS = {
 }
 
 #: What an operation is for, by the first pattern that its type and name, "Type name", matches.
-KINDS = tuple((kind, re.compile(pattern)) for kind, pattern in (
-    ("convolutions, backward", r"^\S*Conv2DBackprop"),
-    ("convolutions, forward", r"^\S*Conv2D "),
-    ("eigendecompositions", r"^SelfAdjointEig"),
-    ("moving average of the weights", r"ExponentialMovingAverage"),
-    ("optimiser", r"^\S*Apply(Adam|Momentum|RMSProp|Adagrad|Adadelta)"),
-    ("W: tangent, QR, transport", r"^Qr|stiefel|orth_weight"),
-    ("max pooling", r"^\S*MaxPool"),
-    ("batch normalisation", r"BatchNorm|^\S*FusedBatchNorm|batchnorm"),
-    ("matrix products", r"^\S*(Batch)?MatMul"),
-    ("weight decay and gradient norms", r"L2Loss|(^|[ /])decay(_\d+)?/"),
-    ("ReLU", r"^\S*Relu"),
-    ("layout", r"^_?MklToTf|^_?MklInputConversion|^\S*Transpose "),
-    ("input pipeline", r"Iterator|Dataset|^\S*Timestamp"),
-))  # fmt: skip
+KINDS = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("convolutions, backward", r"^\S*Conv2DBackprop"),
+        ("convolutions, forward", r"^\S*Conv2D "),
+        ("eigendecompositions", r"^SelfAdjointEig"),
+        ("moving average of the weights", r"ExponentialMovingAverage"),
+        ("optimiser", r"^\S*Apply(Adam|Momentum|RMSProp|Adagrad|Adadelta)"),
+        ("W: tangent, QR, transport", r"^Qr|stiefel|orth_weight"),
+        ("max pooling", r"^\S*MaxPool"),
+        ("batch normalisation", r"BatchNorm|^\S*FusedBatchNorm|batchnorm"),
+        ("matrix products", r"^\S*(Batch)?MatMul"),
+        ("weight decay and gradient norms", r"L2Loss|(^|[ /])decay(_\d+)?/"),
+        ("ReLU", r"^\S*Relu"),
+        ("layout", r"^_?MklToTf|^_?MklInputConversion|^\S*Transpose "),
+        ("input pipeline", r"Iterator|Dataset|^\S*Timestamp"),
+    )
+)
 OTHER = "everything else"
 
 
@@ -122,7 +125,7 @@ def _by_kind(metadata, graph):
         if "/device:" not in device.device:
             continue
         for node in device.node_stats:
-            kind = kind_of("{} {}".format(_type_of(node, graph), node.node_name))
+            kind = kind_of(f"{_type_of(node, graph)} {node.node_name}")
             found[kind][0] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e3
             found[kind][1] += 1
     return found
@@ -132,8 +135,10 @@ def most_in_use(metadata):
     """The most bytes that TensorFlow's allocator had given out in a traced step, by its own count."""
     counts = [
         each.allocator_bytes_in_use
-        for device in metadata.step_stats.dev_stats for node in device.node_stats for each in node.memory
-    ]  # fmt: skip
+        for device in metadata.step_stats.dev_stats
+        for node in device.node_stats
+        for each in node.memory
+    ]
     return max(counts, default=0)
 
 

@@ -26,9 +26,15 @@ def write(results, root):
         loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     text = environment.get_template("speed.md.j2").render(
-        results, results=results, cores=cores, build=DEFAULT_BUILD, goals=goals(results),
+        results,
+        results=results,
+        cores=cores,
+        build=DEFAULT_BUILD,
+        goals=goals(results),
         work={name: work(results["steps"][cores], name) for name in (DEFAULT_BUILD, "tf2")},
-        gib=lambda size: size / 2**30, traces=TRACES, one_core=one_core(results["steps"]["1"]),
+        gib=lambda size: size / 2**30,
+        traces=TRACES,
+        one_core=one_core(results["steps"]["1"]),
     )
     (root / "docs" / "speed.md").write_text(text.rstrip() + "\n")
 
@@ -64,13 +70,16 @@ def goals(results):
     latency = min(scoring[name]["1"]["median"] for name in ("pytorch, plain", "pytorch, tuned"))
     measures = (
         *over_peers(results["steps"][cores]),
-        ("peak memory, over the textbook graph's",
-         lambda me: steps[me]["peak_anonymous_bytes"] / steps["textbook"]["peak_anonymous_bytes"], 0.75),
+        (
+            "peak memory, over the textbook graph's",
+            lambda me: steps[me]["peak_anonymous_bytes"] / steps["textbook"]["peak_anonymous_bytes"],
+            0.75,
+        ),
         ("share of a step that waits for data", lambda me: results["waits"][me.split(", ")[1]]["share"], 0.02),
         ("one picture scored, over PyTorch's time", lambda me: scoring[me]["1"]["median"] / latency, 1.0),
         ("start-up of train (s)", lambda me: results["start_ups"]["train" + me[len("ours") :]]["median"], 6.0),
         ("start-up of evaluate (s)", lambda me: results["start_ups"]["evaluate" + me[len("ours") :]]["median"], 6.0),
-    )  # fmt: skip
+    )
     return [
         {"what": what, "default": value(f"ours, {DEFAULT_BUILD}"), "tf2": value("ours, tf2"), "limit": limit}
         for what, value, limit in measures
@@ -88,8 +97,9 @@ def work(found, build):
     seconds = {row["kind"]: row["milliseconds"] / 1e3 for row in found["profile"][build]}
     counted = [
         {"kind": kind, "flops": count, "seconds": seconds[kind], "speed": count / seconds[kind] / rate}
-        for kind, count in sorted(flops.items(), key=lambda pair: -pair[1]) if kind in seconds
-    ]  # fmt: skip
+        for kind, count in sorted(flops.items(), key=lambda pair: -pair[1])
+        if kind in seconds
+    ]
     in_counted = sum(row["seconds"] for row in counted)
     other = sum(seconds.values()) - in_counted
     passes = (seconds["batch normalisation"] + seconds["max pooling"]) / other
@@ -104,8 +114,10 @@ def _bars(path, by_cores, cores):
     for axes, number in zip(panels[0], sorted(by_cores, key=int, reverse=True), strict=True):
         steps, bound = by_cores[number]["steps"], by_cores[number]["bound"]["seconds"]
         medians = [steps[name]["median"] for name in names]
-        spread = [[steps[name]["median"] - steps[name]["least"] for name in names],
-                  [steps[name]["most"] - steps[name]["median"] for name in names]]  # fmt: skip
+        spread = [
+            [steps[name]["median"] - steps[name]["least"] for name in names],
+            [steps[name]["most"] - steps[name]["median"] for name in names],
+        ]
         colors = [OURS if name.startswith("ours") else OTHERS for name in names]
         axes.barh(names, medians, xerr=spread, color=colors, ecolor="#52606d", capsize=2)
         axes.axvline(bound, color="#d64545", lw=1, ls="--")
@@ -125,8 +137,14 @@ def _profile(path, profiles):
     for kind, color in zip([*kinds, "the rest"], colors):
         for build in builds:
             rows = profiles[build]
-            time = sum(row["milliseconds"] for row in rows
-                       if row["kind"] == kind or (kind == "the rest" and row["kind"] not in kinds)) / 1e3  # fmt: skip
+            time = (
+                sum(
+                    row["milliseconds"]
+                    for row in rows
+                    if row["kind"] == kind or (kind == "the rest" and row["kind"] not in kinds)
+                )
+                / 1e3
+            )
             axes.barh(build, time, left=left[build], color=color, label=kind if build == builds[0] else None)
             left[build] += time
     axes.set(xlabel="seconds")

@@ -9,21 +9,44 @@ import numpy as np
 
 #: The setting that the Ascend port published (its flags' defaults), as changes to params.yaml. Augmentation is on.
 PUBLISHED = {
-    "network.model_def": "covpoolnet2", "network.pooling": "covariance", "network.vectorise": "full",
-    "network.embedding_size": 128, "network.normalisation": "none", "network.batch_norm_decay": 0.995,
-    "spd.method": "eigh", "spd.ridge": 1e-4, "spd.epsilon": 1e-4, "spd.maximum": 1e4,
-    "normalise.size": 100, "normalise.margin": 6,
-    "train.batch_size": 128, "train.optimizer": "ADAM", "train.adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1},
-    "train.learning_rate": 0.005, "train.weight_decay": 0.05, "train.center_loss_factor": 0.01,
-    "train.center_loss_alfa": 0.9, "train.keep_probability": 0.8, "train.moving_average_decay": 0.9999,
-    "train.class_weights": "none", "train.random_crop": True, "train.random_flip": True, "train.random_rotate": True,
+    "network.model_def": "covpoolnet2",
+    "network.pooling": "covariance",
+    "network.vectorise": "full",
+    "network.embedding_size": 128,
+    "network.normalisation": "none",
+    "network.batch_norm_decay": 0.995,
+    "spd.method": "eigh",
+    "spd.ridge": 1e-4,
+    "spd.epsilon": 1e-4,
+    "spd.maximum": 1e4,
+    "normalise.size": 100,
+    "normalise.margin": 6,
+    "train.batch_size": 128,
+    "train.optimizer": "ADAM",
+    "train.adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1},
+    "train.learning_rate": 0.005,
+    "train.weight_decay": 0.05,
+    "train.center_loss_factor": 0.01,
+    "train.center_loss_alfa": 0.9,
+    "train.keep_probability": 0.8,
+    "train.moving_average_decay": 0.9999,
+    "train.class_weights": "none",
+    "train.random_crop": True,
+    "train.random_flip": True,
+    "train.random_rotate": True,
     "train.log_histograms": False,
-}  # fmt: skip
+}
 #: The same with nothing at random, for the comparison of losses and gradients.
-FIXED = dict(PUBLISHED, **{
-    "train.keep_probability": 1.0, "normalise.margin": 0, "train.random_crop": False, "train.random_flip": False,
-    "train.random_rotate": False,
-})  # fmt: skip
+FIXED = dict(
+    PUBLISHED,
+    **{
+        "train.keep_probability": 1.0,
+        "normalise.margin": 0,
+        "train.random_crop": False,
+        "train.random_flip": False,
+        "train.random_rotate": False,
+    },
+)
 
 CONVOLUTIONS = ("Conv2d_1", "Conv2d_2", "Conv2d_3", "Conv2d_4", "Conv2d_5", "Conv2dfo_6")
 POOLED_AFTER = ("Conv2d_1", "Conv2d_2", "Conv2d_4")
@@ -75,7 +98,7 @@ def errors(found, truth):
     of BiMap's W projected onto its tangent space. A gradient's error is the norm of the difference over its norm.
     """
     if set(found) != set(truth):
-        raise ValueError("gradients differ in names: {}".format(sorted(set(found) ^ set(truth))))
+        raise ValueError(f"gradients differ in names: {sorted(set(found) ^ set(truth))}")
     names = sorted(set(truth) - {"loss"})
     whole = [np.concatenate([np.ravel(each[name]) for name in names]) for each in (found, truth)]
     each = {name: _relative(found[name], truth[name]) for name in ["loss"] + names}

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from benchmarks.speed import answering
-from covpool import artifacts
-from covpool.datasets.rendered import CLASSES, render_face
 from covpool.faces import crops
+from covpool.pipeline import artifacts
+from covpool.rendered import CLASSES, render_face
 
 
 class Side:

@@ -42,8 +42,9 @@ class SpdLearn:
         value = self.both()
         return {
             "value": value.detach().numpy().reshape(self.cotangent.shape),
-            "features": self.features.grad.mT.numpy(), "w": self.map.weight.grad[0].numpy(),
-        }  # fmt: skip
+            "features": self.features.grad.mT.numpy(),
+            "w": self.map.weight.grad[0].numpy(),
+        }
 
 
 class PyRiemann:

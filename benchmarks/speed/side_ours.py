@@ -10,8 +10,8 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 
 from benchmarks.speed import answering, operations, problem  # noqa: E402
 from covpool import devices  # noqa: E402
-from covpool.params import PARAMS_FILE, parse_params, read_yaml  # noqa: E402
-from covpool.training import pictures  # noqa: E402
+from covpool.config import PARAMS_FILE, parse_params, read_yaml  # noqa: E402
+from covpool.training import input_pipeline  # noqa: E402
 from covpool.training.graph import TrainingGraph  # noqa: E402
 from covpool.training.plan import run_plan  # noqa: E402
 from covpool.training.score import Scorer  # noqa: E402
@@ -39,7 +39,7 @@ class Training:
 
     def __init__(self, params, images, labels):
         self.plan = run_plan(params, len(images))
-        faces = pictures.Faces(images, labels, [""] * len(images))
+        faces = input_pipeline.Faces(images, labels, [""] * len(images))
         device = devices.open_cpu()
         self.graph = TrainingGraph(params, device, faces, lambda: 0, ENDLESS)
         self.session = device.session(self.graph.graph)
@@ -126,7 +126,7 @@ class Side:
         device = devices.open_cpu()
         device.takes_parts = False
         images, labels = problem.synthetic_pictures(problem.BATCH, problem.SIZE)
-        faces = pictures.Faces(images, labels, [""] * len(images))
+        faces = input_pipeline.Faces(images, labels, [""] * len(images))
         graph = TrainingGraph(parameters(problem.FIXED), device, faces, lambda: 0, ENDLESS)
         return operations.count_flops(graph.step)
 
@@ -173,9 +173,10 @@ class Side:
         """The build, and every setting of the environment that a launcher may have chosen for it."""
         record = devices.open_cpu().record
         return dict(
-            devices.describe_tensorflow(), threads=record["threads"],
+            devices.describe_tensorflow(),
+            threads=record["threads"],
             environment=devices.describe_host()["settings"],
-        )  # fmt: skip
+        )
 
 
 def main():

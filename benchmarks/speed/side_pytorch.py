@@ -61,9 +61,15 @@ class BatchNorm(nn.Module):
 
     def forward(self, x):
         return functional.batch_norm(
-            x, self.mean, self.variance, None, self.beta, self.training, 1 - problem.BATCH_NORM_DECAY,
+            x,
+            self.mean,
+            self.variance,
+            None,
+            self.beta,
+            self.training,
+            1 - problem.BATCH_NORM_DECAY,
             problem.BATCH_NORM_EPSILON,
-        )  # fmt: skip
+        )
 
 
 class Network(nn.Module):
@@ -99,8 +105,12 @@ class Network(nn.Module):
 
     def kernels(self):
         """The weights that weight decay acts on."""
-        return [*(each.weight for each in self.convolutions), self.fc_1.weight, self.bottleneck.weight,
-                self.classifier.weight]  # fmt: skip
+        return [
+            *(each.weight for each in self.convolutions),
+            self.fc_1.weight,
+            self.bottleneck.weight,
+            self.classifier.weight,
+        ]
 
     def by_name(self):
         """{name in `problem`'s files: (parameter, the order of its axes there)}."""
@@ -131,9 +141,11 @@ class Side:
         others = [each for each in self.network.parameters() if all(each is not kernel for kernel in self._decayed())]
         self.optimizer = torch.optim.Adam(
             [{"params": self._decayed(), "weight_decay": problem.WEIGHT_DECAY}, {"params": others}],
-            lr=problem.RATE, betas=(problem.ADAM["beta1"], problem.ADAM["beta2"]), eps=problem.ADAM["epsilon"],
+            lr=problem.RATE,
+            betas=(problem.ADAM["beta1"], problem.ADAM["beta2"]),
+            eps=problem.ADAM["epsilon"],
             fused=True,
-        )  # fmt: skip
+        )
 
     def _decayed(self):
         return self.network.kernels()
@@ -192,14 +204,18 @@ class Side:
         left, right = (np.random.RandomState(seed).standard_normal((size, size)).astype(np.float32) for seed in (0, 1))
         ours, theirs = torch.from_numpy(left), torch.from_numpy(right)
         found = {
-            "PyTorch ({})".format(_blas()): answering.seconds_of(lambda: ours @ theirs, repeats),
+            f"PyTorch ({_blas()})": answering.seconds_of(lambda: ours @ theirs, repeats),
             "NumPy (OpenBLAS)": answering.seconds_of(lambda: left @ right, repeats),
         }
         return {name: 2 * size**3 / min(seconds) for name, seconds in found.items()}
 
     def about(self):
-        return {"version": torch.__version__, "threads": torch.get_num_threads(), "python": sys.version.split()[0],
-                "blas": _blas()}  # fmt: skip
+        return {
+            "version": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "python": sys.version.split()[0],
+            "blas": _blas(),
+        }
 
 
 def _blas():

@@ -82,7 +82,7 @@ class _Network:
         channels = int(net.shape[-1])
         beta = self.variable(name + "/BatchNorm/beta", np.zeros(channels))
         moving = [
-            self.variable("{}/BatchNorm/moving_{}".format(name, part), start, trainable=False)
+            self.variable(f"{name}/BatchNorm/moving_{part}", start, trainable=False)
             for part, start in (("mean", np.zeros(channels)), ("variance", np.ones(channels)))
         ]
         if not self.training:

@@ -39,10 +39,15 @@ class Worker:
         self.started = time.perf_counter()
         with open(self.log, "w") as stderr:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=variables, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                command,
+                cwd=ROOT,
+                env=variables,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
                 preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
-            )  # fmt: skip
+            )
         threading.Thread(target=self._watch, daemon=True).start()
 
     def ask(self, what, **arguments):

@@ -36,9 +36,20 @@ BLOCK = 1 << 20
 
 #: What the standard library raises on damaged archives.
 DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error,
-    NotImplementedError, RuntimeError, OverflowError, IndexError, KeyError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    IndexError,
+    KeyError,
+)
 
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 
@@ -95,9 +106,10 @@ class Untrusted:
                 )
             if total > self.limits.max_unpacked_bytes:
                 raise self._refuse(
-                    name, f"with it all files have more bytes than dataset.limits.max_unpacked_bytes "
-                    f"({self.limits.max_unpacked_bytes})"
-                )  # fmt: skip
+                    name,
+                    f"with it all files have more bytes than dataset.limits.max_unpacked_bytes "
+                    f"({self.limits.max_unpacked_bytes})",
+                )
             taken[key] = name
             folders.update((folder, name) for folder in above)
             self._sizes[name] = size

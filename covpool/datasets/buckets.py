@@ -25,19 +25,24 @@ import botocore.session
 import s3fs
 from s3fs.utils import FileExpired
 
-from covpool import artifacts
 from covpool.datasets import names
 from covpool.datasets.archives import Untrusted
 from covpool.datasets.errors import DatasetError
 from covpool.datasets.remote import Answer, Broken, Changed, folder_of, locked, patiently, shown
+from covpool.pipeline import artifacts
 
 #: Bytes a request, and files under way at once in a folder.
 BLOCK, BATCH = 8 << 20, 64
 TIMEOUT = 60
 
 #: What is raised where the line breaks or the store is busy.
-LINE = (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError,
-        asyncio.TimeoutError)  # fmt: skip
+LINE = (
+    OSError,
+    botocore.exceptions.BotoCoreError,
+    botocore.exceptions.ClientError,
+    aiohttp.ClientError,
+    asyncio.TimeoutError,
+)
 
 
 def transport(settings):
@@ -174,8 +179,11 @@ def _told(settings) -> Iterator[None]:
     except FileNotFoundError:
         raise DatasetError(f"{url}: there is no such object or bucket") from None
     except (PermissionError, botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
-        variables = "OBS_ACCESS_KEY_ID and OBS_SECRET_ACCESS_KEY" if url.startswith("obs") else (
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials")  # fmt: skip
+        variables = (
+            "OBS_ACCESS_KEY_ID and OBS_SECRET_ACCESS_KEY"
+            if url.startswith("obs")
+            else ("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials")
+        )
         raise DatasetError(f"{url} may not be read with the keys at hand: they are taken from {variables}") from None
     except LINE as error:
         raise Broken(re.sub(r"\w+://\S+", "...", f"{type(error).__name__}: {error}")[:200]) from None

@@ -1,6 +1,6 @@
 """Brings a data set into the pipeline's layout, `<split>/<class>/<file>`, and lists it in a manifest.
 
-Whatever the source calls its splits and classes, the names here are the canonical ones (`covpool.classes`), so that
+Whatever the source calls its splits and classes, the names here are the canonical ones (`covpool.config.vocabulary`), so that
 later stages never meet another order of labels. Pictures are copied byte for byte and never opened here; FER2013's,
 which are numbers in a table, become PNGs.
 """
@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from covpool import artifacts, classes
+from covpool.config import vocabulary
 from covpool.datasets.errors import DatasetError
-from covpool.datasets.layouts import pictures_of, wanted_layout
+from covpool.datasets.layouts import pictures_of
+from covpool.datasets.local_source import missing_source
 from covpool.datasets.remote import check_sum, download, folder_of
 from covpool.datasets.sources import open_source
+from covpool.pipeline import artifacts
 
 BLOCK = 1 << 20
 
@@ -35,7 +37,7 @@ def fetch(
 ) -> list[dict[str, str]]:
     """Make `target`: pictures by split and class, and `manifest.csv`.
 
-    settings: `params.Dataset`; target: a folder, made anew, and removed where the fetch fails; downloads: a folder for
+    settings: `config.Dataset`; target: a folder, made anew, and removed where the fetch fails; downloads: a folder for
     what comes from an address, see `remote`; progress: of the pictures; downloaded: of the bytes of a download; say: is
     told, a line each, what was passed over or decided.
 
@@ -58,15 +60,6 @@ def fetch(
         shutil.rmtree(target, ignore_errors=True)
         raise
     return rows
-
-
-def missing_source(settings) -> str:
-    """What is wrong where the local source of `params.Dataset` is not there, and what to do; '' where it is."""
-    path = Path(settings.source)
-    if path.exists():
-        return ""
-    advice = "it is part of the project; `git checkout` it" if settings.kind == "rendered" else ""
-    return f"dataset.source: {path} does not exist: {advice or wanted_layout(settings.kind)}"
 
 
 def _open(settings, downloads: Path, downloaded: Progress, say):
@@ -96,14 +89,24 @@ def _open(settings, downloads: Path, downloaded: Progress, say):
 
 def _rendered(settings, target: Path, progress) -> list[dict[str, str]]:
     # The renderer loads slowly and is wanted by this kind alone.
-    from covpool.datasets import rendered
+    from covpool import rendered
 
     options = settings.rendered
-    labels = {classes.class_named(name, rendered.CLASSES): name for name in settings.classes}
-    pictures = rendered.render_dataset(
-        target, train=options.train, val=options.val, test=options.test, pictures=options.pictures,
-        image_size=options.image_size, seed=options.seed, classes=tuple(labels), progress=progress,
-    )  # fmt: skip
+    labels = {vocabulary.class_named(name, rendered.CLASSES): name for name in settings.classes}
+    try:
+        pictures = rendered.render_dataset(
+            target,
+            train=options.train,
+            val=options.val,
+            test=options.test,
+            pictures=options.pictures,
+            image_size=options.image_size,
+            seed=options.seed,
+            classes=tuple(labels),
+            progress=progress,
+        )
+    except rendered.AssetError as error:
+        raise DatasetError(str(error)) from error
     for folder in sorted(target.glob("*/*")):
         if folder.name != labels[folder.name]:
             folder.rename(folder.with_name(labels[folder.name]))
@@ -111,10 +114,16 @@ def _rendered(settings, target: Path, progress) -> list[dict[str, str]]:
     for picture in pictures:
         label = labels[picture.label]
         path = f"{picture.split}/{label}/{Path(picture.path).name}"
-        rows.append({
-            "path": path, "split": picture.split, "class": label, "subject": str(picture.identity),
-            "source": "rendered", "sha256": artifacts.sha256_file(target / path),
-        })  # fmt: skip
+        rows.append(
+            {
+                "path": path,
+                "split": picture.split,
+                "class": label,
+                "subject": str(picture.identity),
+                "source": "rendered",
+                "sha256": artifacts.sha256_file(target / path),
+            }
+        )
     return rows
 
 
@@ -122,10 +131,16 @@ def _copied(source, settings, target: Path, progress, say) -> list[dict[str, str
     rows = []
     total, pictures = pictures_of(source, settings, say)
     for place, stream in pictures:
-        rows.append({
-            "path": place.path, "split": place.split, "class": place.label, "subject": place.subject,
-            "source": place.source, "sha256": _copy(stream, target / place.path),
-        })  # fmt: skip
+        rows.append(
+            {
+                "path": place.path,
+                "split": place.split,
+                "class": place.label,
+                "subject": place.subject,
+                "source": place.source,
+                "sha256": _copy(stream, target / place.path),
+            }
+        )
         progress(len(rows), total)
     return rows
 

@@ -2,7 +2,7 @@
 
 A kind is a function (source, settings, say) -> (number of pictures or None, iterator of `Picture`). It decides by names
 and lists alone which picture is of which split and class, so that what doesn't fit is told before any picture is read.
-Labels that are numbers become names at once (`covpool.classes`).
+Labels that are numbers become names at once (`covpool.config.vocabulary`).
 """
 
 import csv
@@ -17,18 +17,23 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from covpool import artifacts, classes
+from covpool.config import vocabulary
 from covpool.datasets import names
 from covpool.datasets.errors import DatasetError
 from covpool.datasets.sources import SingleFile, read_text
 from covpool.datasets.splits import stratified_split
+from covpool.pipeline import artifacts
 
 #: Names of splits, as data sets write them in any case -> ours.
 SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 #: Training, and choosing the best checkpoint, need these.
 NEEDED_SPLITS = ("train", "val")
@@ -87,7 +92,7 @@ def wanted_layout(kind: str) -> str:
 def pictures_of(source, settings, say: Callable[[str], None]) -> tuple[int | None, Pictures]:
     """The pictures of a source: their number where it is known, and an iterator of places and streams.
 
-    settings: `params.Dataset`; say: is told, a line each, what was passed over or decided.
+    settings: `config.Dataset`; say: is told, a line each, what was passed over or decided.
 
     Raises DatasetError where the source is not laid out as `settings.kind` says.
     """
@@ -147,8 +152,8 @@ def _root(pictures: list[str], class_names) -> str:
 
 def _known(name: str, class_names) -> bool:
     try:
-        classes.class_named(name, class_names)
-    except classes.UnknownClass:
+        vocabulary.class_named(name, class_names)
+    except vocabulary.UnknownClass:
         return False
     return True
 
@@ -176,8 +181,8 @@ def _placed(source, settings, name: str, root: str, by_split: bool) -> Place:
             f"{source.path}: {name} does not lie at {level} (below {root or 'the top'}): move it there, or out."
         )
     try:
-        label = classes.class_named(parts[-2], settings.classes)
-    except classes.UnknownClass as error:
+        label = vocabulary.class_named(parts[-2], settings.classes)
+    except vocabulary.UnknownClass as error:
         raise DatasetError(f"{source.path}: {name.rsplit('/', 1)[0]}: {error}") from None
     return Place(name, SPLIT_NAMES[parts[0].casefold()] if by_split else "", label, _subject(settings, parts[-1]))
 
@@ -190,8 +195,9 @@ def _subject(settings, name: str) -> str:
 
 def _divided(source, settings, places: list[Place], val: float, test: float, say) -> list[Place]:
     """Choose val and test among `places` by the seed, subjects kept together."""
-    split = stratified_split([(place.source, place.label, place.subject) for place in places], val, test,
-                             settings.split.seed)  # fmt: skip
+    split = stratified_split(
+        [(place.source, place.label, place.subject) for place in places], val, test, settings.split.seed
+    )
     absent = [name for name, share in (("val", val), ("test", test)) if share and name not in split.values()]
     if absent:
         raise DatasetError(
@@ -205,9 +211,10 @@ def _divided(source, settings, places: list[Place], val: float, test: float, say
         "split by dataset.split.seed: {}; {}".format(
             ", ".join(f"{counts[name]} {name}" for name in artifacts.SPLITS if counts[name]),
             f"{len(subjects)} subjects, told by the names of {named} of {len(places)} pictures, stay together"
-            if named else "the names tell no subjects (dataset.split.subject)",
+            if named
+            else "the names tell no subjects (dataset.split.subject)",
         )
-    )  # fmt: skip
+    )
     return [replace(place, split=split[place.source]) for place in places]
 
 
@@ -250,7 +257,7 @@ def _rafdb(source, settings, say) -> list[Place]:
             raise DatasetError(f"{source.path}: {lists[0]}: {name}.jpg stands in lines {lines[name]} and {number}")
         path = f"{root}Image/aligned/{name}_aligned.jpg"
         (absent if path not in present else places).append(
-            Place(path, split, classes.class_named(RAFDB_LABELS[int(label)], settings.classes))
+            Place(path, split, vocabulary.class_named(RAFDB_LABELS[int(label)], settings.classes))
         )
     if absent:
         packed = f"{root}Image/aligned.zip"
@@ -303,10 +310,10 @@ def _short_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, list[str]]]
 def _fer2013_picture(name: str, line: int, row: dict[str, str], class_names) -> tuple[Place, BinaryIO]:
     where = f"{name}:{line}"
     try:
-        label = classes.class_named(FER2013_LABELS[int(row["emotion"])], class_names)
+        label = vocabulary.class_named(FER2013_LABELS[int(row["emotion"])], class_names)
         split = FER2013_SPLITS[row["usage"].strip().casefold()]
         pixels = np.array(row["pixels"].split(), np.uint16)
-    except classes.UnknownClass as error:
+    except vocabulary.UnknownClass as error:
         raise DatasetError(f"{where}: {error}") from None
     except (KeyError, ValueError, OverflowError) as error:
         raise DatasetError(

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from covpool import artifacts
 from covpool.datasets import names
 from covpool.datasets.errors import DatasetError
+from covpool.pipeline import artifacts
 
 #: Breaks in a row, without a byte between them, after which a download gives up, and the pauses between.
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 6, 1.0, 30.0
@@ -53,7 +53,7 @@ Transport = Callable[[int, str, bool], contextlib.AbstractContextManager[Answer]
 
 
 def folder_of(settings, downloads: Path) -> Path:
-    """Where the download of `params.Dataset` lies below `downloads`."""
+    """Where the download of `config.Dataset` lies below `downloads`."""
     key = artifacts.content_hash([settings.url, settings.endpoint, settings.revision])
     return downloads / key[:16]
 
@@ -82,7 +82,7 @@ def locked(folder: Path) -> Iterator[None]:
 def download(settings, folder: Path, transport: Transport, progress, say) -> Path:
     """The file at `settings.url`, whole and checked, in `folder`.
 
-    settings: `params.Dataset`; progress: called with (bytes there, bytes in all or None), at first with those that were
+    settings: `config.Dataset`; progress: called with (bytes there, bytes in all or None), at first with those that were
     there before; say: is told what happened, a line each.
 
     Raises DatasetError where it can't be had or has another SHA-256 than `settings.sha256`.

@@ -3,27 +3,41 @@
     device = open_device("cpu", params.device_options["cpu"])
     with device.session(graph) as session: ...
 
-A device that is absent is an error (`DeviceError`), never another device in silence. `stages/tf -m covpool.devices`
+A device that is absent is an error (`DeviceError`), never another device in silence. `stages/tf -m covpool.diagnostics`
 prints what this host has.
 """
 
 import dataclasses
+import functools
 
+from covpool.devices import bridge
 from covpool.devices.cpu import open_cpu
 from covpool.devices.device import Device
-from covpool.devices.errors import DeviceError, LostWorkers
+from covpool.devices.errors import DeviceError
 from covpool.devices.gpu import open_gpu
-from covpool.devices.hccl import open_hccl
 from covpool.devices.host import describe_host, describe_tensorflow, peak_memory
 from covpool.devices.meter import Meter
 from covpool.devices.npu import open_npu
-from covpool.devices.workers import ALONE, open_horovod
+from covpool.distributed.errors import LostWorkers, WorkersError
+from covpool.distributed.hccl import open_hccl
+from covpool.distributed.workers import ALONE, open_horovod
 
 __all__ = [
-    "ALONE", "Device", "DeviceError", "LostWorkers", "Meter", "describe_host", "describe_tensorflow", "open_cpu",
-    "open_device", "open_gpu", "open_npu", "open_workers", "peak_memory",
+    "ALONE",
+    "Device",
+    "DeviceError",
+    "LostWorkers",
+    "Meter",
+    "describe_host",
+    "describe_tensorflow",
+    "open_cpu",
+    "open_device",
+    "open_gpu",
+    "open_npu",
+    "open_workers",
+    "peak_memory",
     "without_loop",
-]  # fmt: skip
+]
 
 
 def without_loop(options):
@@ -55,4 +69,9 @@ def open_workers(name, options):
     """
     if options.workers == 1:
         return ALONE
-    return open_hccl(name, options.workers) if options.kind == "npu" else open_horovod(name, options.workers)
+    try:
+        if options.kind == "npu":
+            return open_hccl(name, options.workers, functools.partial(bridge.allreduce, bridge.load(name)))
+        return open_horovod(name, options.workers)
+    except WorkersError as error:
+        raise DeviceError(str(error)) from None

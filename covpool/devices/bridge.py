@@ -11,14 +11,14 @@ import sys
 
 import tensorflow.compat.v1 as tf
 
-from covpool import npu_parameters
+from covpool.config import npu_keys
 from covpool.devices.errors import DeviceError
 
 #: After so many steps without an overflow a dynamic loss scale doubles; after two overflows in a row it halves.
 GOOD_STEPS_TO_DOUBLE = 1000
 OVERFLOWS_TO_HALVE = 2
 
-#: generation: `npu_parameters.OLD` or `NEW`; version: as the package tells it, or None; the rest as `npu_init` has it.
+#: generation: `npu_keys.OLD` or `NEW`; version: as the package tells it, or None; the rest as `npu_init` has it.
 Bridge = collections.namedtuple("Bridge", ["generation", "version", "npu_init"])
 
 
@@ -30,8 +30,8 @@ def load(name):
     """The Bridge for the run `name`; DeviceError where this Python has no npu_bridge or can't import it."""
     if not is_installed():
         raise DeviceError(
-            "device {!r} is an NPU, and this Python ({}) has no npu_bridge: name one that has it in "
-            "device_options.{}.python, or in COVPOOL_TF_PYTHON.".format(name, sys.executable, name)
+            f"device {name!r} is an NPU, and this Python ({sys.executable}) has no npu_bridge: name one that has it in "
+            f"device_options.{name}.python, or in COVPOOL_TF_PYTHON."
         )
     try:
         npu_init = importlib.import_module("npu_bridge.npu_init")
@@ -39,12 +39,11 @@ def load(name):
     # Whatever a library of CANN that is missing or does not fit makes of it.
     except Exception as error:
         raise DeviceError(
-            "device {!r}: npu_bridge can't be imported ({}: {}): is CANN installed, and its set_env.sh sourced?".format(
-                name, type(error).__name__, error)  # fmt: skip
+            f"device {name!r}: npu_bridge can't be imported ({type(error).__name__}: {error}): is CANN installed, and its set_env.sh sourced?"
         ) from error
     # The wrapper for several devices came with the newer ones, in place of the class NPUDistributedOptimizer.
     newer = hasattr(npu_init, "npu_distributed_optimizer_wrapper")
-    return Bridge(npu_parameters.NEW if newer else npu_parameters.OLD, version, npu_init)
+    return Bridge(npu_keys.NEW if newer else npu_keys.OLD, version, npu_init)
 
 
 def dropout(bridge, keep_probability):
@@ -69,9 +68,12 @@ def scale_loss(bridge, optimizer, scaling, scale, several):
     npu_init = bridge.npu_init
     if scaling == "dynamic":
         manager = npu_init.ExponentialUpdateLossScaleManager(
-            init_loss_scale=scale, incr_every_n_steps=GOOD_STEPS_TO_DOUBLE, decr_every_n_nan_or_inf=OVERFLOWS_TO_HALVE,
-            incr_ratio=2, decr_ratio=0.5,
-        )  # fmt: skip
+            init_loss_scale=scale,
+            incr_every_n_steps=GOOD_STEPS_TO_DOUBLE,
+            decr_every_n_nan_or_inf=OVERFLOWS_TO_HALVE,
+            incr_ratio=2,
+            decr_ratio=0.5,
+        )
     else:
         manager = npu_init.FixedLossScaleManager(loss_scale=scale)
     return npu_init.NPULossScaleOptimizer(optimizer, manager, is_distributed=several)

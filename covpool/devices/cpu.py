@@ -8,7 +8,7 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 from covpool.devices import meter
 from covpool.devices.device import Device
 from covpool.devices.host import cpu_name, usable_cores
-from covpool.devices.workers import ALONE
+from covpool.distributed.workers import ALONE
 
 PLACE = "/device:CPU:0"
 

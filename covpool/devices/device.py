@@ -2,7 +2,7 @@
 
 import tensorflow.compat.v1 as tf
 
-from covpool.devices.workers import ALONE
+from covpool.distributed.workers import ALONE
 
 # Deprecations inside TensorFlow itself are nothing that a user could act on.
 tf.logging.set_verbosity(tf.logging.ERROR)

@@ -12,7 +12,7 @@ from tensorflow.python.platform import build_info
 from covpool.devices import meter, smi
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError
-from covpool.devices.workers import ALONE
+from covpool.distributed.workers import ALONE
 
 # As this process found it, before a GPU was opened.
 _LEFT_VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -34,9 +34,8 @@ def open_gpu(name, options, workers=ALONE):
     """The GPU that `options`, a `params.GpuOptions`, describe; for workers, each its own, counted from it on."""
     if not tf.test.is_built_with_cuda():
         raise DeviceError(
-            "device {!r} is a GPU, and this TensorFlow ({}) was built without CUDA, as are the builds intel and tf2 of "
-            "`make setup`; the build stock has it. {}.".format(
-                name, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
+            f"device {name!r} is a GPU, and this TensorFlow ({tf.version.VERSION}) was built without CUDA, as are the builds intel and tf2 of "
+            f"`make setup`; the build stock has it. {WHICH_BUILD.format(name=name)}."
         )
     card = _card(name, options.visible_device + workers.local_rank)
     # Not by the session's visible_device_list: TensorFlow 1.15 aborts on that where CUDA finds no card.
@@ -47,16 +46,17 @@ def open_gpu(name, options, workers=ALONE):
     found = [device for device in device_lib.list_local_devices(config) if device.device_type == "GPU"]
     if not found:
         raise DeviceError(
-            "device {!r} is GPU {}, and TensorFlow {} finds none: see what `nvidia-smi` shows. {}.".format(
-                name, card, tf.version.VERSION, WHICH_BUILD.format(name=name))  # fmt: skip
+            f"device {name!r} is GPU {card}, and TensorFlow {tf.version.VERSION} finds none: see what `nvidia-smi` shows. {WHICH_BUILD.format(name=name)}."
         )
     fields = dict(part.split(": ", 1) for part in found[0].physical_device_desc.split(", ") if ": " in part)
     _refuse_newer(name, fields, cuda_version())
     record = {
-        "name": fields.get("name"), "driver": smi.nvidia_driver(card), "threads": None,
+        "name": fields.get("name"),
+        "driver": smi.nvidia_driver(card),
+        "threads": None,
         # Only 0 forbids it; whether a card has it at all is the card's affair.
         "tf32": os.environ["NVIDIA_TF32_OVERRIDE"] != "0",
-    }  # fmt: skip
+    }
     gauge = meter.PowerGauge("the card by nvidia-smi", functools.partial(smi.nvidia_usage, card))
     return Device(name, "gpu", "/device:GPU:0", config, record, workers, gauge)
 
@@ -88,8 +88,14 @@ def _refuse_newer(name, fields, cuda):
         raise DeviceError(
             "device {!r} is {}, of compute capability {}, and TensorFlow {} was built with CUDA {}, which knows none "
             "beyond {}.{}. {}.".format(
-                name, fields.get("name"), capability.group(), tf.version.VERSION, cuda, *NEWEST_OF_CUDA_10,
-                WHICH_BUILD.format(name=name))  # fmt: skip
+                name,
+                fields.get("name"),
+                capability.group(),
+                tf.version.VERSION,
+                cuda,
+                *NEWEST_OF_CUDA_10,
+                WHICH_BUILD.format(name=name),
+            )
         )
 
 
@@ -101,6 +107,9 @@ def _card(name, number):
     cards = list(itertools.takewhile(_CARD.match, (each.strip() for each in _LEFT_VISIBLE.split(","))))
     if number >= len(cards):
         left = "{} card(s), {}, counted from 0".format(len(cards), ",".join(cards))
-        raise DeviceError("device {!r}: visible_device is {}, and CUDA_VISIBLE_DEVICES leaves {}.".format(
-            name, number, left if cards else "no card: it is {!r}".format(_LEFT_VISIBLE)))  # fmt: skip
+        raise DeviceError(
+            "device {!r}: visible_device is {}, and CUDA_VISIBLE_DEVICES leaves {}.".format(
+                name, number, left if cards else f"no card: it is {_LEFT_VISIBLE!r}"
+            )
+        )
     return cards[number]

@@ -53,9 +53,11 @@ class Drawn(collections.namedtuple("Drawn", ["seconds", "joules", "measured", "w
 
     def _summed(self, other):
         return (
-            self.joules + other.joules, self.measured + other.measured, self.wanted + other.wanted,
+            self.joules + other.joules,
+            self.measured + other.measured,
+            self.wanted + other.wanted,
             max(self.device_bytes, other.device_bytes),
-        )  # fmt: skip
+        )
 
 
 NOTHING = Drawn(0.0, 0.0, 0.0, 0.0, 0)

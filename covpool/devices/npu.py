@@ -1,7 +1,7 @@
 """An Ascend NPU as a device, through npu_bridge, for TensorFlow 1.15 on Ascend hosts.
 
 TensorFlow knows no NPU as a device of its own: the adapter's graph optimiser takes what would run on the processor and
-runs it on the chip. What it is told comes from the run's options by way of `covpool.npu_parameters`, which refuses what
+runs it on the chip. What it is told comes from the run's options by way of `covpool.config.npu_keys`, which refuses what
 the adapter would pass over or die of. See docs/npu.md. Written against the adapter's sources and documents, tested
 against a stand-in that enforces them; never run on hardware yet.
 """
@@ -16,12 +16,13 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from covpool import artifacts, cluster, npu_parameters
-from covpool.devices import bridge, cpu, meter, smi
+from covpool.config import as_plain
+from covpool.devices import bridge, cpu, meter, npu_session, smi
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError
-from covpool.devices.workers import ALONE
-from covpool.params import as_plain
+from covpool.distributed import hccl_environment
+from covpool.distributed.workers import ALONE
+from covpool.pipeline import artifacts
 
 #: As the Ascend port has it: no fusion of operators but one that its diagonals need.
 FUSION_SWITCH = Path(__file__).resolve().parent / "fusion_switch.cfg"
@@ -32,7 +33,7 @@ _PLACES = ("kind", "build", "python", "workers", "visible_device", "op_cache", "
 
 
 class NpuDevice(Device):
-    """An NPU. options: `params.NpuOptions`; adapter: a `bridge.Bridge`."""
+    """An NPU. options: `config.NpuOptions`; adapter: a `bridge.Bridge`."""
 
     tells_time = False
 
@@ -49,8 +50,9 @@ class NpuDevice(Device):
     def scale_loss(self, optimizer):
         if self._options.loss_scaling == "off":
             return optimizer
-        return bridge.scale_loss(self._adapter, optimizer, self._options.loss_scaling, self._options.loss_scale,
-                                 self.workers.count > 1)  # fmt: skip
+        return bridge.scale_loss(
+            self._adapter, optimizer, self._options.loss_scaling, self._options.loss_scale, self.workers.count > 1
+        )
 
     def keep_float32(self, operations):
         bridge.keep_dtype(self._adapter, operations)
@@ -60,17 +62,17 @@ class NpuDevice(Device):
 
 
 def open_npu(name, options, must_exist=True, workers=ALONE, prepare=True):
-    """The NPU that `options`, a `params.NpuOptions`, describe.
+    """The NPU that `options`, a `config.NpuOptions`, describe.
 
     must_exist: False to build a graph and its configuration where there is npu_bridge but no NPU; workers: that train
     together, each on the chip that its environment names; prepare: make the folders that it writes to.
     """
     adapter = bridge.load(name)
-    parameters = npu_parameters.session_parameters(options, str(FUSION_SWITCH))
+    parameters = npu_session.session_parameters(options, str(FUSION_SWITCH))
     if workers.count == 1:
         number = options.visible_device
         # Left in the environment, they would make the adapter wait for others: this is an NPU by itself.
-        cluster.leave(os.environ)
+        hccl_environment.leave(os.environ)
     else:
         number = workers.device
         # Gradients are exchanged while the next ones are computed.
@@ -82,9 +84,12 @@ def open_npu(name, options, must_exist=True, workers=ALONE, prepare=True):
         _choose(name, number)
         _check_folders(name, options, prepare)
     record = {
-        "name": found and found.name, "driver": found and found.driver, "threads": None,
-        "npu_bridge": adapter.version, "options": _computing(options, parameters),
-    }  # fmt: skip
+        "name": found and found.name,
+        "driver": found and found.driver,
+        "threads": None,
+        "npu_bridge": adapter.version,
+        "options": _computing(options, parameters),
+    }
     gauge = _gauge(number, workers) if must_exist else None
     return NpuDevice(name, options, adapter, session_config(parameters), record, workers, gauge)
 
@@ -103,13 +108,13 @@ def session_config(parameters):
     optimizer = rewriting.custom_optimizers.add()
     optimizer.name = "NpuOptimizer"
     for key, value in parameters.items():
-        field = npu_parameters.PARAMETERS[key].field
+        field = npu_session.field_of(value)
         setattr(optimizer.parameter_map[key], field, value.encode("utf-8") if field == "s" else value)
     return config
 
 
 def _refuse_unread(name, parameters, adapter):
-    unread = npu_parameters.unread(parameters, adapter.generation)
+    unread = npu_session.unread(parameters, adapter.generation)
     if unread:
         raise DeviceError("device {!r}: {}.".format(name, "; ".join("{}: {}".format(*each) for each in unread)))
 
@@ -119,7 +124,7 @@ def _check_files(name, parameters):
     for key in ("fusion_switch_file", "modify_mixlist", "op_precision_mode", "aoe_config_file"):
         path = parameters.get(key)
         if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
-            raise DeviceError("device {!r}: {} is {}, which can't be read.".format(name, key, path))
+            raise DeviceError(f"device {name!r}: {key} is {path}, which can't be read.")
     if "work_path" in parameters:
         _check_folder(name, "work_path", parameters["work_path"])
 
@@ -135,8 +140,9 @@ def _check_folders(name, options, make):
                 else:
                     folder = _existing(folder)
             except OSError as error:
-                raise DeviceError("device {!r}: {} is {}, a folder that can't be made: {}.".format(
-                    name, key, folder, error.strerror)) from error  # fmt: skip
+                raise DeviceError(
+                    f"device {name!r}: {key} is {folder}, a folder that can't be made: {error.strerror}."
+                ) from error
             _check_folder(name, key, folder)
 
 
@@ -152,10 +158,9 @@ def _existing(folder):
 
 def _check_folder(name, key, folder):
     if not os.path.isdir(folder):
-        raise DeviceError("device {!r}: {} is {}, and there is no such folder.".format(name, key, folder))
+        raise DeviceError(f"device {name!r}: {key} is {folder}, and there is no such folder.")
     if not os.access(folder, os.R_OK | os.W_OK):
-        raise DeviceError("device {!r}: {} is {}, a folder that this user can't read and write.".format(
-            name, key, folder))  # fmt: skip
+        raise DeviceError(f"device {name!r}: {key} is {folder}, a folder that this user can't read and write.")
 
 
 def _find(name, number):
@@ -171,7 +176,8 @@ def _find(name, number):
     there = ", ".join(map(str, sorted({npu.number for npu in shown} | set(chips))))
     raise DeviceError(
         "device {!r} is NPU {}, and this host {} (by npu-smi and {}).".format(
-            name, number, "has only " + there if there else "has none", DEVICE_FILES)  # fmt: skip
+            name, number, "has only " + there if there else "has none", DEVICE_FILES
+        )
     )
 
 
@@ -193,8 +199,7 @@ def _choose(name, number):
     for variable in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
         if os.environ.get(variable, str(number)) != str(number):
             raise DeviceError(
-                "device {!r}: visible_device is {}, and the environment has {}={}: let them agree, or unset it.".format(
-                    name, number, variable, os.environ[variable])  # fmt: skip
+                f"device {name!r}: visible_device is {number}, and the environment has {variable}={os.environ[variable]}: let them agree, or unset it."
             )
     os.environ["ASCEND_DEVICE_ID"] = str(number)
 

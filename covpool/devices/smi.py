@@ -32,16 +32,19 @@ def nvidia_gpus():
 
 def nvidia_driver(card):
     """The driver's version by nvidia-smi, for a card by number or UUID; None where it can't tell."""
-    told = _told("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id={}".format(card))
+    told = _told("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", f"--id={card}")
     return told.strip() or None
 
 
 def nvidia_usage(card):
     """The Usage of a card by number or UUID."""
     told = _told(
-        "nvidia-smi", "--query-gpu=power.draw,memory.used", "--format=csv,noheader,nounits", "--id={}".format(card),
+        "nvidia-smi",
+        "--query-gpu=power.draw,memory.used",
+        "--format=csv,noheader,nounits",
+        f"--id={card}",
         patience=PATIENCE_BESIDE_A_RUN,
-    )  # fmt: skip
+    )
     cells = told.strip().split(",")
     if len(cells) != 2:
         return UNTOLD
@@ -80,8 +83,9 @@ def ascend_power_at():
     for card, npu, usage in shown:
         if usage.watts is not None:
             tells.setdefault(card, npu.number)
-    return {npu.number: npu.number if usage.watts is not None else tells.get(card, npu.number)
-            for card, npu, usage in shown}  # fmt: skip
+    return {
+        npu.number: npu.number if usage.watts is not None else tells.get(card, npu.number) for card, npu, usage in shown
+    }
 
 
 def ascend_usage(number, power_at=None):

@@ -8,9 +8,22 @@ from covpool.faces.crops import DETECTORS, FALLBACKS, NormaliseError
 from covpool.faces.detectors import DetectorMissing, Face, create, detect
 from covpool.faces.geometry import LANDMARKS, TEMPLATE, align, similarity_transform
 from covpool.faces.normalise import describe, normalise_dataset
-from covpool.pictures import PictureError, decode_picture
+from covpool.images.opener import PictureError, decode_picture
 
 __all__ = [
-    "DETECTORS", "FALLBACKS", "LANDMARKS", "TEMPLATE", "DetectorMissing", "Face", "NormaliseError", "PictureError",
-    "align", "create", "decode_picture", "describe", "detect", "normalise_dataset", "similarity_transform",
-]  # fmt: skip
+    "DETECTORS",
+    "FALLBACKS",
+    "LANDMARKS",
+    "TEMPLATE",
+    "DetectorMissing",
+    "Face",
+    "NormaliseError",
+    "PictureError",
+    "align",
+    "create",
+    "decode_picture",
+    "describe",
+    "detect",
+    "normalise_dataset",
+    "similarity_transform",
+]

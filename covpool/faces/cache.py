@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from covpool import artifacts
 from covpool.faces.detectors import Face
+from covpool.pipeline import artifacts
 
 # Hexadecimal digits of the settings' hash that name their folder.
 _KEY_DIGITS = 16
@@ -49,9 +49,15 @@ class DetectionCache:
             return False, None
 
     def put(self, sha256: str, face: Face | None) -> None:
-        found = None if face is None else {
-            "box": list(face.box), "landmarks": face.landmarks.tolist(), "score": face.score,
-        }  # fmt: skip
+        found = (
+            None
+            if face is None
+            else {
+                "box": list(face.box),
+                "landmarks": face.landmarks.tolist(),
+                "score": face.score,
+            }
+        )
         path = self._path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covpool import pictures
 from covpool.faces import detectors, geometry
 from covpool.faces.cache import DetectionCache
 from covpool.faces.detectors import Face
+from covpool.images import opener
 
 #: Names of the detectors; `none` takes each picture as an aligned face already.
 DETECTORS = (*detectors.DETECTORS, "none")
@@ -80,7 +80,7 @@ def normalise_picture(settings: Settings, row: dict[str, str]) -> Crop:
     # Every core has a picture of its own; threads within one would only get in each other's way.
     cv2.setNumThreads(1)
     content = _content(settings.images / row["path"], row["sha256"])
-    image = pictures.decode_picture(content, row["path"])
+    image = opener.decode_picture(content, row["path"])
     height, width = image.shape[:2]
     if settings.detector == "none":
         return _boxed(image, "none", _aligned_frame(width, height, settings), None, False, settings)

@@ -32,8 +32,8 @@ import cv2
 import numpy as np
 import PIL
 
-from covpool import pictures
 from covpool.faces import geometry
+from covpool.images import opener
 
 # A cascade's scores lie near 1 for faces and fall off quickly for what merely resembles one. The most plausible face
 # has the highest score ** SHARPNESS * side: among equally sure ones the largest, but a 0.7 must be fifteen times as
@@ -216,10 +216,13 @@ class Mtcnn(Onet):
         self._cascade.min_face_size = max(20, round(SMALLEST_FACE * min(image.shape[:2])))
         return [
             # The package cuts coordinates off to whole pixels: half a pixel is lost on average.
-            Face(tuple(found["box"]), np.array([found["keypoints"][key] for key in geometry.LANDMARKS]) + 0.5,
-                 float(found["confidence"]))
+            Face(
+                tuple(found["box"]),
+                np.array([found["keypoints"][key] for key in geometry.LANDMARKS]) + 0.5,
+                float(found["confidence"]),
+            )
             for found in self._cascade.detect_faces(image)
-        ]  # fmt: skip
+        ]
 
 
 class YuFace(Onet):
@@ -267,7 +270,7 @@ def shared(name: str) -> Detector:
 
 def _settings(name: str, *packages: str) -> dict:
     """All that the findings depend on. The source's own hash is part of it: no cache may answer for older code."""
-    sources = [Path(module.__file__) for module in (sys.modules[__name__], geometry, pictures)]
+    sources = [Path(module.__file__) for module in (sys.modules[__name__], geometry, opener)]
     return {
         "detector": name,
         "packages": {package: importlib.metadata.version(package) for package in packages},

@@ -21,9 +21,9 @@ from typing import BinaryIO, TextIO
 import cv2
 import numpy as np
 
-from covpool import artifacts, processes
-from covpool.faces import cluster, detectors, sheets
+from covpool.faces import dask_workers, detectors, sheets
 from covpool.faces.crops import Crop, NormaliseError, Settings, normalise_picture
+from covpool.pipeline import artifacts, process_pool
 
 #: What may become of a picture, as counted; `aligned`: no face was looked for.
 OUTCOMES = ("found", "aligned", "fallback", "dropped")
@@ -74,7 +74,7 @@ def normalise_dataset(
     Raises NormaliseError, pictures.PictureError, detectors.DetectorMissing; then nothing is written to `target`.
     """
     settings = Settings(images, detector, size, margin, min_score, fallback, cache)
-    workers = processes.usable_cores() if workers is None else workers
+    workers = process_pool.usable_cores() if workers is None else workers
     if workers < 1:
         raise NormaliseError(f"workers is {workers}: at least one must do the work")
     taken = RESERVED.intersection(classes)
@@ -92,9 +92,9 @@ def normalise_dataset(
         writers = {split: stack.enter_context(_split_writer(target, split, settings.side)) for split in sizes}
         rows, work = itertools.tee(_rows(manifest))
         if scheduler:
-            crops = cluster.ordered_crops(settings, work, scheduler)
+            crops = dask_workers.ordered_crops(settings, work, scheduler)
         else:
-            crops = processes.ordered_map(functools.partial(normalise_picture, settings), work, workers)
+            crops = process_pool.ordered_map(functools.partial(normalise_picture, settings), work, workers)
         stack.enter_context(contextlib.closing(crops))
         for done, (row, crop) in enumerate(zip(rows, crops, strict=True), 1):
             split, name = row["split"], row["class"]
@@ -172,8 +172,7 @@ def describe(outcomes: dict[str, int]) -> str:
     """Return in words what became of the pictures that `outcomes` of the counts tells of."""
     if outcomes["aligned"]:
         return f"{outcomes['aligned']} pictures taken as aligned faces, none was looked for (normalise.detector none)"
-    return (f"{outcomes['found']} faces found, {outcomes['fallback']} not (middle taken), "
-            f"{outcomes['dropped']} dropped")  # fmt: skip
+    return f"{outcomes['found']} faces found, {outcomes['fallback']} not (middle taken), {outcomes['dropped']} dropped"
 
 
 def _refuse_empty(writers: dict[str, _SplitWriter]) -> None:

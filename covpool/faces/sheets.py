@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from covpool import artifacts, pictures
 from covpool.faces.crops import Crop
+from covpool.images import opener
+from covpool.pipeline import artifacts
 
 SAMPLE = 60
 WORST = 40
@@ -113,7 +114,7 @@ def _finding_tile(example: _Example, images: Path) -> Image.Image:
 
 
 def _marked_picture(path: Path, crop: Crop) -> Image.Image:
-    image = pictures.decode_picture(path.read_bytes(), str(path))
+    image = opener.decode_picture(path.read_bytes(), str(path))
     tile = _fitted(image)
     scale = tile.width / image.shape[1]
     draw = ImageDraw.Draw(tile)

@@ -65,7 +65,7 @@ def read_shapes(prefix):
     """
     reader = _open(str(prefix))
     found = _weights_of(reader)
-    scope = _scope("the checkpoint {}".format(prefix), found)
+    scope = _scope(f"the checkpoint {prefix}", found)
     return {_below(scope, name): shape for name, shape in found.items()}
 
 
@@ -80,14 +80,14 @@ def read_weights(prefix, shapes):
     prefix = str(prefix)
     reader = _open(prefix)
     found = _weights_of(reader)
-    scope = _scope("the checkpoint {}".format(prefix), found)
+    scope = _scope(f"the checkpoint {prefix}", found)
     wanted_scope = _scope("the network", shapes)
     names = {name: name if name.startswith(LOGITS) else wanted_scope + _below(scope, name) for name in found}
     _compare(prefix, {names[name]: shape for name, shape in found.items()}, shapes)
     try:
         weights = {ours: np.asarray(reader.get_tensor(name), np.float32) for name, ours in names.items()}
     except _DAMAGED as error:
-        raise CheckpointError("the checkpoint {} is damaged: {}".format(prefix, _first_line(error))) from None
+        raise CheckpointError(f"the checkpoint {prefix} is damaged: {_first_line(error)}") from None
     bad = sorted(name for name, values in weights.items() if not np.isfinite(values).all())
     if bad:
         raise CheckpointError("the checkpoint {} has values that are not finite in {}".format(prefix, ", ".join(bad)))
@@ -99,8 +99,8 @@ def _open(prefix):
         return tf.train.load_checkpoint(prefix)
     except _DAMAGED as error:
         raise CheckpointError(
-            "no checkpoint at {}: wanted the files {}.index and {}.data-00000-of-00001, and the path without their "
-            "endings ({})".format(prefix, prefix, prefix, _first_line(error))
+            f"no checkpoint at {prefix}: wanted the files {prefix}.index and {prefix}.data-00000-of-00001, and the path without their "
+            f"endings ({_first_line(error)})"
         ) from None
 
 
@@ -128,10 +128,10 @@ def _compare(prefix, found, wanted):
     has_logits = any(name.startswith(LOGITS) for name in found)
     missing = [name for name in wanted if name not in found and (has_logits or not name.startswith(LOGITS))]
     surplus = [name for name in found if name not in wanted]
-    lines = ["  {}: is missing".format(name) for name in sorted(missing)]
-    lines += ["  {}: the network has no such weight".format(name) for name in sorted(surplus)]
+    lines = [f"  {name}: is missing" for name in sorted(missing)]
+    lines += [f"  {name}: the network has no such weight" for name in sorted(surplus)]
     lines += [
-        "  {}: has the shape {}, wanted {}".format(name, list(found[name]), list(wanted[name]))
+        f"  {name}: has the shape {list(found[name])}, wanted {list(wanted[name])}"
         for name in sorted(found)
         if name in wanted and found[name] != tuple(wanted[name])
     ]

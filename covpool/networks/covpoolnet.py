@@ -33,7 +33,7 @@ def build(images, layers, network, settings, classes):
 
     images: [B, size, size, 3] float32, as the network is to see them.
     layers: a `Layers`.
-    network: `params.Network`; settings: `params.Spd`; classes: their number.
+    network: `config.Network`; settings: `config.Spd`; classes: their number.
 
     Returns the endpoints by name, in the order of the computation: `features` [B, P, 256], `covariance` [B, 256, 256]
     (257 for gaussian pooling), `bimap`, `reeig`, `logeig` [B, 128, 128], `embeddings` [B, embedding_size], `logits`

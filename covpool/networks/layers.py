@@ -32,8 +32,9 @@ class Layers:
     `outputs` what each layer gives, by its scope.
     """
 
-    def __init__(self, training, batch_norm_decay=0.0, dropout=None, seed=0, over_workers=lambda tensor: tensor,
-                 in_parts=False):  # fmt: skip
+    def __init__(
+        self, training, batch_norm_decay=0.0, dropout=None, seed=0, over_workers=lambda tensor: tensor, in_parts=False
+    ):
         self.training = training
         self.batch_norm_decay = batch_norm_decay
         self.seed = seed
@@ -147,12 +148,9 @@ def keyed_dropout(keep_probability, step, workers=1, rank=0):
 
 
 def variable(name, shape, initializer, trainable=True):
-    return tf.get_variable(
-        name, shape, tf.float32, initializer=initializer, trainable=trainable, use_resource=True
-    )
+    return tf.get_variable(name, shape, tf.float32, initializer=initializer, trainable=trainable, use_resource=True)
 
 
 def seed_for(seed, name):
     """A seed of its own for each named thing."""
     return (seed * 1000003 + zlib.crc32(name.encode("utf-8"))) % (2**31 - 1)
-

@@ -54,5 +54,5 @@ def max_pool(inputs):
 def known_shape(tensor):
     """The shape as a list of numbers. Raises ValueError where it is not known before the tensor is run."""
     if not tensor.shape.is_fully_defined():
-        raise ValueError("inputs has the shape {}: wanted one that is known before it is run".format(tensor.shape))
+        raise ValueError(f"inputs has the shape {tensor.shape}: wanted one that is known before it is run")
     return tensor.shape.as_list()

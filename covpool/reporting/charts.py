@@ -74,8 +74,9 @@ def curve(runs, name, lines, *, unit="", width=STANDARD, steps=False, descriptio
     `lines` are `(column, word, line style)`: where there is more than one, the legend tells them apart by `word`.
     `unit` is `%` for shares; `steps` draws values that hold for an epoch. Returns SVG, or None without any value.
     """
-    drawn = [(number, style, *_points(run.history, column))
-             for number, run in enumerate(runs) for column, _, style in lines]  # fmt: skip
+    drawn = [
+        (number, style, *_points(run.history, column)) for number, run in enumerate(runs) for column, _, style in lines
+    ]
     drawn = [item for item in drawn if len(item[2])]
     if not drawn:
         return None
@@ -83,9 +84,16 @@ def curve(runs, name, lines, *, unit="", width=STANDARD, steps=False, descriptio
     def draw(axes):
         for number, style, epochs, values in drawn:
             # Earlier runs are drawn wider, so that one below another of the same values is seen.
-            axes.plot(epochs, values, style, color=_series(number), drawstyle="steps-mid" if steps else "default",
-                      linewidth=LINE + LINE_BELOW * (len(runs) - 1 - number),
-                      marker="o" if len(epochs) < (2 if steps else MARKED_EPOCHS) else None, markersize=3)  # fmt: skip
+            axes.plot(
+                epochs,
+                values,
+                style,
+                color=_series(number),
+                drawstyle="steps-mid" if steps else "default",
+                linewidth=LINE + LINE_BELOW * (len(runs) - 1 - number),
+                marker="o" if len(epochs) < (2 if steps else MARKED_EPOCHS) else None,
+                markersize=3,
+            )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         _scale(axes, np.concatenate([values for *_, values in drawn]), unit)
@@ -102,8 +110,16 @@ def _legend(axes, runs, lines):
     if handles:
         widest = LEGEND_HANDLE + LEGEND_LETTER * max(len(handle.get_label()) for handle in handles)
         columns = max(1, min(len(handles), int(axes.figure.get_figwidth() / widest)))
-        axes.figure.legend(handles=handles, loc="outside upper left", ncols=columns, fontsize=POINTS - 0.5,
-                           labelcolor=INK, columnspacing=1.4, handlelength=1.8, borderpad=0)  # fmt: skip
+        axes.figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=columns,
+            fontsize=POINTS - 0.5,
+            labelcolor=INK,
+            columnspacing=1.4,
+            handlelength=1.8,
+            borderpad=0,
+        )
 
 
 def _series(number):
@@ -118,8 +134,15 @@ def step_times(runs, *, description):
     boxes = [_box(run) for _, run in timed]
 
     def draw(axes):
-        parts = axes.bxp(boxes, orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True,
-                         widths=0.5, meanprops={"marker": "D", "markersize": 4})  # fmt: skip
+        parts = axes.bxp(
+            boxes,
+            orientation="horizontal",
+            showfliers=False,
+            showmeans=True,
+            patch_artist=True,
+            widths=0.5,
+            meanprops={"marker": "D", "markersize": 4},
+        )
         for place, (number, _) in enumerate(timed):
             color = _series(number)
             parts["boxes"][place].set(facecolor=color, alpha=0.3, edgecolor=color)
@@ -158,8 +181,15 @@ def step_quantiles(run):
 
 def _box(run):
     low, first, median, third, high = np.percentile(run.times["seconds"], (WHISKERS[0], 25, 50, 75, WHISKERS[1]))
-    return {"label": run.title, "whislo": low, "q1": first, "med": median, "q3": third, "whishi": high,
-            "mean": run.times["seconds"].mean()}  # fmt: skip
+    return {
+        "label": run.title,
+        "whislo": low,
+        "q1": first,
+        "med": median,
+        "q3": third,
+        "whishi": high,
+        "mean": run.times["seconds"].mean(),
+    }
 
 
 def _points(history, column):

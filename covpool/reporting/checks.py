@@ -9,7 +9,7 @@ import textwrap
 
 import numpy as np
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 KINDS = ("npu", "gpu", "cpu")
 RECORD_FORMAT = 1
@@ -22,9 +22,19 @@ LARGEST = 1e100
 MOST_STEPS = 10_000_000
 
 SECTIONS = (
-    "device", "tensorflow", "host", "parameters", "data", "code", "progress", "loss", "accuracy", "speed", "memory",
+    "device",
+    "tensorflow",
+    "host",
+    "parameters",
+    "data",
+    "code",
+    "progress",
+    "loss",
+    "accuracy",
+    "speed",
+    "memory",
     "energy",
-)  # fmt: skip
+)
 #: Sections of numbers, or nulls where there is none, but for one text.
 NUMBERS = ("loss", "accuracy", "speed", "memory", "energy")
 TEXTS = ("energy.source",)

@@ -9,7 +9,7 @@ Published figures are never compared with a run: nothing shows that they come fr
 
 import math
 
-from covpool.params import NAMED_SCHEDULES
+from covpool.config import NAMED_SCHEDULES
 from covpool.reporting.published import published_training
 
 #: Which kind the others are measured against, best first.
@@ -35,9 +35,17 @@ ORIGINAL_ADAM_EPSILON = 0.1
 
 #: All conditions under which a run may differ from the published one, in the order in which they are listed.
 PUBLISHED_CONDITIONS = (
-    "data", "batch size", "epochs", "steps an epoch", "device", *(name for name, _, _ in ORIGINAL_SETTINGS),
-    "ADAM's epsilon", "learning rate", "augmentation", "start",
-)  # fmt: skip
+    "data",
+    "batch size",
+    "epochs",
+    "steps an epoch",
+    "device",
+    *(name for name, _, _ in ORIGINAL_SETTINGS),
+    "ADAM's epsilon",
+    "learning rate",
+    "augmentation",
+    "start",
+)
 
 #: Parameters that change no weight and no loss, at most a time.
 TIME_ONLY = ("train.nrof_preprocess_threads", "train.log_histograms")
@@ -47,9 +55,12 @@ START = ("train.pretrained_model", "train.pretrained_hash")
 ONE_WORKERS_BATCH = ("train.batch_size",)
 #: Parameters that make the learning rates; what is compared is the rates that were applied, where a record has them.
 RATES = (
-    "train.learning_rate", "train.learning_rate_decay_factor", "train.learning_rate_decay_epochs", "train.schedule",
+    "train.learning_rate",
+    "train.learning_rate_decay_factor",
+    "train.learning_rate_decay_epochs",
+    "train.schedule",
     "train.scale_learning_rate",
-)  # fmt: skip
+)
 
 BYTES_PER_GIB = 2**30
 
@@ -177,8 +188,11 @@ def differences(run, reference):
         here, there = (str(item.value("data.hash"))[:12] for item in (run, reference))
         found.append(f"other data: hash {here} here, {there} at {reference.title}")
     for key, what in (
-        ("epochs", "epochs"), ("epoch_size", "steps an epoch"), ("steps", "steps"), ("batch_size", "batch size"),
-    ):  # fmt: skip
+        ("epochs", "epochs"),
+        ("epoch_size", "steps an epoch"),
+        ("steps", "steps"),
+        ("batch_size", "batch size"),
+    ):
         here, there = (item.value(f"progress.{key}") for item in (run, reference))
         if here != there:
             found.append(f"{what}: {_plain(here)} here, {_plain(there)} at {reference.title}")
@@ -292,9 +306,7 @@ def ratios(run, reference):
     """A run's figures over the reference's; None where either has none."""
     pairs = {
         key: (run.value(RECORDED[key]), reference.value(RECORDED[key]))
-        for key in (
-            "loss", "cross_entropy", "seconds_per_step", "images_per_second", "peak_bytes", "device_peak_bytes"
-        )  # fmt: skip
+        for key in ("loss", "cross_entropy", "seconds_per_step", "images_per_second", "peak_bytes", "device_peak_bytes")
     }
     return {
         "loss_difference": relative_difference(*pairs["loss"]),

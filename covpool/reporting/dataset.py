@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,12 @@ class DataSet:
     @property
     def aligned(self):
         """How many pictures were taken as aligned faces, without looking for one."""
-        return sum(row.get("aligned", 0) for split in (self.faces or {}).values() for name, row in split.items()
-                   if name != "all")  # fmt: skip
+        return sum(
+            row.get("aligned", 0)
+            for split in (self.faces or {}).values()
+            for name, row in split.items()
+            if name != "all"
+        )
 
 
 def read_dataset(root):

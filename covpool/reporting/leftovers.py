@@ -8,7 +8,7 @@ never had them, would find it out of date. DVC removes such files no more than G
 import shutil
 from pathlib import Path
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 LEFT_OUT = Path(".covpool/left-out")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from covpool import artifacts
-from covpool.reporting import charts, pictures, sentences, tables
+from covpool.pipeline import artifacts
+from covpool.reporting import charts, gallery, sentences, tables
 from covpool.reporting.comparison import flatten
 from covpool.reporting.dataset import face_totals, read_dataset
 from covpool.reporting.published import published_figures
@@ -74,7 +74,7 @@ def render(root, runs, comparison):
         dataset=dataset,
         face_totals=_face_totals(dataset),
         faces=_faces(root, dataset),
-        worst=pictures.worst_sheet(root),
+        worst=gallery.worst_sheet(root),
         environment=_environment_table(usable),
         parameters=_parameters(usable),
     )
@@ -90,15 +90,26 @@ def _template():
         lstrip_blocks=True,
     )
     environment.filters.update(
-        share=tables.share, fixed=tables.fixed, seconds=tables.seconds, count=tables.count, percent=_percent,
+        share=tables.share,
+        fixed=tables.fixed,
+        seconds=tables.seconds,
+        count=tables.count,
+        percent=_percent,
         network=tables.model_text,
     )
     return environment.get_template("index.html.j2")
 
 
 def _run(run, compared, number, dataset, root):
-    entry = {"run": run, "entry": compared, "series": number % len(charts.SERIES) + 1, "evaluation": run.evaluation,
-             "examples": None, "examples_note": None, "confusion": None}  # fmt: skip
+    entry = {
+        "run": run,
+        "entry": compared,
+        "series": number % len(charts.SERIES) + 1,
+        "evaluation": run.evaluation,
+        "examples": None,
+        "examples_note": None,
+        "confusion": None,
+    }
     if run.evaluation:
         entry["confusion"] = _confusion(run.evaluation.scores)
         entry["examples"], entry["examples_note"] = _examples(run, dataset, root)
@@ -112,8 +123,10 @@ def _confusion(scores):
     rows = []
     for entry, counts in zip(scores["per_class"], scores["confusion"], strict=True):
         total = sum(counts)
-        cells = [(other, images, images / total if total else 0.0)
-                 for other, images in zip(scores["classes"], counts, strict=True)]  # fmt: skip
+        cells = [
+            (other, images, images / total if total else 0.0)
+            for other, images in zip(scores["classes"], counts, strict=True)
+        ]
         rows.append((entry, cells))
     return rows
 
@@ -124,16 +137,16 @@ def _examples(run, dataset, root):
     if run.value("data.hash") != dataset.hash:
         return None, "The faces in data/faces are not those of this run (their hash differs), so no examples are shown."
     try:
-        faces = pictures.Faces(root, run.score("split"))
+        faces = gallery.Faces(root, run.score("split"))
     except artifacts.ArtifactError as error:
         return None, f"No examples: {error}".replace(f"{root}/", "")
-    wrong, right = pictures.examples(run.evaluation.predictions, faces)
+    wrong, right = gallery.examples(run.evaluation.predictions, faces)
     return {"wrong": wrong, "right": right}, None
 
 
 def _faces(root, dataset):
     try:
-        return pictures.face_strips(pictures.Faces(root, SHEET_SPLIT), dataset.classes)
+        return gallery.face_strips(gallery.Faces(root, SHEET_SPLIT), dataset.classes)
     except artifacts.ArtifactError:
         return None
 
@@ -145,33 +158,84 @@ def _face_totals(dataset):
 def _charts(runs):
     train_val = "Training values are means over the epoch's steps; dashed lines are the validation split."
     drawn = (
-        ("Loss", "The total: cross entropy, L2 term and center loss.",
-         charts.curve(runs, "loss", [("loss", "train", "-")], description="Total loss over the epochs")),
-        ("Cross entropy", train_val,
-         charts.curve(runs, "cross-entropy", [("cross_entropy", "train", "-"), ("val_cross_entropy", "val", "--")],
-                      description="Cross entropy of training and validation over the epochs")),
-        ("Accuracy", train_val,
-         charts.curve(runs, "accuracy", [("accuracy", "train", "-"), ("val_accuracy", "val", "--")], unit="%",
-                      description="Accuracy of training and validation over the epochs")),
-        ("Learning rate", "As applied in the epoch.",
-         charts.curve(runs, "learning-rate", [("learning_rate", "rate", "-")], steps=True,
-                      description="Learning rate over the epochs")),
-    )  # fmt: skip
+        (
+            "Loss",
+            "The total: cross entropy, L2 term and center loss.",
+            charts.curve(runs, "loss", [("loss", "train", "-")], description="Total loss over the epochs"),
+        ),
+        (
+            "Cross entropy",
+            train_val,
+            charts.curve(
+                runs,
+                "cross-entropy",
+                [("cross_entropy", "train", "-"), ("val_cross_entropy", "val", "--")],
+                description="Cross entropy of training and validation over the epochs",
+            ),
+        ),
+        (
+            "Accuracy",
+            train_val,
+            charts.curve(
+                runs,
+                "accuracy",
+                [("accuracy", "train", "-"), ("val_accuracy", "val", "--")],
+                unit="%",
+                description="Accuracy of training and validation over the epochs",
+            ),
+        ),
+        (
+            "Learning rate",
+            "As applied in the epoch.",
+            charts.curve(
+                runs,
+                "learning-rate",
+                [("learning_rate", "rate", "-")],
+                steps=True,
+                description="Learning rate over the epochs",
+            ),
+        ),
+    )
     return [(title, caption, svg) for title, caption, svg in drawn if svg]
 
 
 def _health_charts(runs):
     drawn = (
-        ("Orthogonality", "Largest entry of |WᵀW − I| of the BiMap's W: near rounding while W stays on the manifold.",
-         charts.curve(runs, "orthogonality", [("orthogonality", "W", "-")],
-                      width=charts.SMALL, description="Orthogonality error of W over the epochs")),
-        ("Clipped eigenvalues", "Share that ReEig raised to its floor or lowered to its ceiling.",
-         charts.curve(runs, "clipped", [("clipped", "share", "-")], unit="%",
-                      width=charts.SMALL, description="Share of clipped eigenvalues over the epochs")),
-        ("Condition number", "Largest over smallest eigenvalue of what LogEig is given.",
-         charts.curve(runs, "condition", [("condition", "number", "-")],
-                      width=charts.SMALL, description="Condition number over the epochs")),
-    )  # fmt: skip
+        (
+            "Orthogonality",
+            "Largest entry of |WᵀW − I| of the BiMap's W: near rounding while W stays on the manifold.",
+            charts.curve(
+                runs,
+                "orthogonality",
+                [("orthogonality", "W", "-")],
+                width=charts.SMALL,
+                description="Orthogonality error of W over the epochs",
+            ),
+        ),
+        (
+            "Clipped eigenvalues",
+            "Share that ReEig raised to its floor or lowered to its ceiling.",
+            charts.curve(
+                runs,
+                "clipped",
+                [("clipped", "share", "-")],
+                unit="%",
+                width=charts.SMALL,
+                description="Share of clipped eigenvalues over the epochs",
+            ),
+        ),
+        (
+            "Condition number",
+            "Largest over smallest eigenvalue of what LogEig is given.",
+            charts.curve(
+                runs,
+                "condition",
+                [("condition", "number", "-")],
+                width=charts.SMALL,
+                description="Condition number over the epochs",
+            ),
+        ),
+    )
     return [(title, caption, svg) for title, caption, svg in drawn if svg]
 
 

@@ -7,7 +7,7 @@ repeats; they hold for SFEW_100, 95 epochs of 95 steps and batches of 128.
 from dataclasses import dataclass
 from pathlib import Path
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 FILE = Path(__file__).with_name("published.csv")
 

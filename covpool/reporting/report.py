@@ -2,17 +2,30 @@
 
 from pathlib import Path
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 from covpool.reporting import charts, files, page
 from covpool.reporting.comparison import compare
 from covpool.reporting.runs import read_run
 
 CURVES_COLUMNS = (
-    "device", "epoch", "loss", "cross_entropy", "val_cross_entropy", "accuracy", "val_accuracy", "learning_rate",
-)  # fmt: skip
+    "device",
+    "epoch",
+    "loss",
+    "cross_entropy",
+    "val_cross_entropy",
+    "accuracy",
+    "val_accuracy",
+    "learning_rate",
+)
 STEP_TIMES_COLUMNS = (
-    "device", "steps", "mean", "last_epoch_mean", "min", *(f"p{rank:02d}" for rank in charts.QUANTILES), "max",
-)  # fmt: skip
+    "device",
+    "steps",
+    "mean",
+    "last_epoch_mean",
+    "min",
+    *(f"p{rank:02d}" for rank in charts.QUANTILES),
+    "max",
+)
 
 
 def build_report(root, *, devices, loss_tolerance):

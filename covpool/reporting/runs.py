@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 from covpool.reporting import checks
 from covpool.reporting.checks import KINDS
 

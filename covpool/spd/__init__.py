@@ -4,6 +4,7 @@ Acharya, Huang, Paudel, Van Gool, Covariance Pooling for Facial Expression Recog
 Matrices are batches [B, n, n] in float32 or float64, n static; the batch may be unknown. The equations, the gradients
 and the measured errors are in docs/spd-layers.md.
 """
+
 from covpool.spd.constants import REEIG_EPSILON, REEIG_MAXIMUM, RIDGE
 from covpool.spd.health import SpectrumHealth, orthogonality_error, spectrum_health
 from covpool.spd.iterative import log_iterative

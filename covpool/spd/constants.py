@@ -3,6 +3,7 @@
 "The paper" is Acharya, Huang, Paudel, Van Gool, Covariance Pooling for Facial Expression Recognition, CVPRW 2018,
 arXiv 1805.04855; the values it leaves open are those of its authors' code.
 """
+
 import numpy as np
 
 RIDGE = 1e-4

@@ -3,6 +3,7 @@
 A healthy run keeps the orthogonality error at rounding (about 1e-6 in float32), clips few eigenvalues, and has
 condition numbers below 1 / ridge.
 """
+
 import collections
 
 import numpy as np
@@ -33,5 +34,8 @@ def spectrum_health(eigenvalues, epsilon=REEIG_EPSILON, maximum=REEIG_MAXIMUM):
     beyond = tf.logical_or(eigenvalues <= epsilon, eigenvalues >= maximum)
     logarithms = tf.log(tf.maximum(eigenvalues, logarithm_floor(eigenvalues.dtype)))
     log_condition = logarithms[:, -1] - logarithms[:, 0]
-    return SpectrumHealth(tf.reduce_mean(tf.cast(beyond, eigenvalues.dtype)),
-                          tf.exp(tf.reduce_mean(log_condition)), tf.exp(tf.reduce_max(log_condition)))
+    return SpectrumHealth(
+        tf.reduce_mean(tf.cast(beyond, eigenvalues.dtype)),
+        tf.exp(tf.reduce_mean(log_condition)),
+        tf.exp(tf.reduce_max(log_condition)),
+    )

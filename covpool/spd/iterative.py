@@ -23,6 +23,7 @@ that are rounding errors; an indefinite matrix is not meant to come here and div
 
 The gradient is TensorFlow's own through the products: exact for the function that is computed.
 """
+
 import functools
 import math
 import operator
@@ -54,8 +55,10 @@ def log_iterative(x, lowest=RIDGE):
     x = symmetric_part(as_square_batch(x, "x"))
     resolved = RESOLVED_EPSILONS * machine_epsilon(x.dtype)
     if not resolved <= lowest < LOG_POLYNOMIAL_FROM:
-        raise ValueError(f"lowest is {lowest}, wanted a share of the norm in [{resolved:.1e}, {LOG_POLYNOMIAL_FROM}) "
-                         f"for {x.dtype.name}: below it eigenvalues are rounding errors, negative ones among them")
+        raise ValueError(
+            f"lowest is {lowest}, wanted a share of the norm in [{resolved:.1e}, {LOG_POLYNOMIAL_FROM}) "
+            f"for {x.dtype.name}: below it eigenvalues are rounding errors, negative ones among them"
+        )
     identity = tf.constant(np.eye(x.shape.as_list()[1]), x.dtype)
     tolerance = LOG_POLYNOMIAL_TOLERANCE[x.dtype.name]
     steps, reached = scaled_steps(math.sqrt(lowest), math.sqrt(LOG_POLYNOMIAL_FROM))
@@ -68,7 +71,7 @@ def log_iterative(x, lowest=RIDGE):
         total -= 2 * _polynomial(_log_factor(a, r, tolerance), powers, identity)
         t = _polynomial(_next_iterate(a, r), powers, identity)
     # Every eigenvalue is in [1 - width, 1] by now, and u runs over [-1, 1] again.
-    width = 1 - reached ** 2
+    width = 1 - reached**2
     u = (t - (1 - width) * identity) / width
     return total + _polynomial(_log_remainder(width, tolerance), _powers(u), identity)
 
@@ -92,7 +95,7 @@ def _polynomial(coefficients, powers, identity):
     starts = range(0, len(coefficients) - 1, BLOCK)
     result = 0
     for start in reversed(starts):
-        terms = [c * power for c, power in zip(coefficients[start + 1:start + BLOCK], powers)]
+        terms = [c * power for c, power in zip(coefficients[start + 1 : start + BLOCK], powers)]
         # The highest block has the highest power as well; the others multiply what has been summed so far by it.
         terms.append(coefficients[-1] * powers[-1] if start == starts[-1] else tf.matmul(powers[-1], result))
         # Not add_n, which adds in the order in which memory becomes free: the last digit would not repeat.

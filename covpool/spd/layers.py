@@ -3,6 +3,7 @@
 BiMap is the bilinear mapping layer of Huang and Van Gool, A Riemannian Network for SPD Matrix Learning, AAAI 2017,
 arXiv 1608.04233, with W transposed to theirs.
 """
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 

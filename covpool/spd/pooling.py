@@ -3,6 +3,7 @@
 Covariance pooling is that of Acharya et al., CVPRW 2018, arXiv 1805.04855: C = sum_i (f_i - mean)(f_i - mean)^T /
 (P - 1), made positive definite by a ridge: C + ridge trace(C) I.
 """
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 

@@ -5,6 +5,7 @@ A step sends s to a s (1 - r s^2), with a = 3/2 sqrt(3 r) so that its maximum is
 lowest^2), which sends both ends to the same image (Chen and Chow, A Stable Scaling of Newton-Schulz for Improving the
 Sign Function Computation of a Hermitian Matrix, Argonne ANL/MCS-P5059-0114, 2014).
 """
+
 import math
 
 from covpool.spd.constants import SCHULZ_CAP
@@ -17,8 +18,8 @@ def scaled_steps(lowest, target):
     """
     steps = []
     while lowest < target:
-        r = min(SCHULZ_CAP, 1 / (1 + lowest + lowest ** 2))
+        r = min(SCHULZ_CAP, 1 / (1 + lowest + lowest**2))
         a = 1.5 * math.sqrt(3 * r)
         steps.append((a, r))
-        lowest = min(a * lowest * (1 - r * lowest ** 2), a * (1 - r))
+        lowest = min(a * lowest * (1 - r * lowest**2), a * (1 - r))
     return steps, lowest

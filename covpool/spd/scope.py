@@ -3,13 +3,14 @@
 Half precision can't hold a ridge of 1e-4 beside large variances, nor columns that are orthonormal to 1e-6. A device
 that computes in half precision on its own finds by this name what it must leave in float32.
 """
+
 import functools
 import re
 
 import tensorflow.compat.v1 as tf
 
 SCOPE = "spd"
-_INSIDE = re.compile(r"(^|/){}(_\d+)?/".format(SCOPE))
+_INSIDE = re.compile(rf"(^|/){SCOPE}(_\d+)?/")
 
 
 def in_scope(function):

@@ -1,4 +1,5 @@
 """What the SPD layers accept: batches of matrices in float32 or float64, of static size; the batch may be unknown."""
+
 import tensorflow.compat.v1 as tf
 
 ACCEPTED = (tf.float32, tf.float64)
@@ -8,8 +9,10 @@ def as_batch(value, name, axes):
     """`value` as a rank-3 float tensor; ValueError names what was given, with the `axes` that were wanted."""
     tensor = tf.convert_to_tensor(value)
     if tensor.dtype.base_dtype not in ACCEPTED:
-        raise ValueError(f"{name} is {tensor.dtype.name}, wanted float32 or float64: cast it (half precision cannot "
-                         "hold a ridge of 1e-4 beside large variances)")
+        raise ValueError(
+            f"{name} is {tensor.dtype.name}, wanted float32 or float64: cast it (half precision cannot "
+            "hold a ridge of 1e-4 beside large variances)"
+        )
     if tensor.shape.ndims != 3:
         raise ValueError(f"{name} has shape {tensor.shape}, wanted [{axes}]: reshape it to one batch axis")
     return tensor
@@ -36,8 +39,9 @@ def as_frame(w, rows, dtype):
     """A BiMap weight as a tensor [rows, m] of `dtype`; a variable is read."""
     frame = tf.convert_to_tensor(w)
     if frame.dtype.base_dtype != dtype or frame.shape.ndims != 2 or frame.shape.as_list()[0] != rows:
-        raise ValueError(f"w is {frame.dtype.name} of shape {frame.shape}, wanted {dtype.name} of shape [{rows}, m] to "
-                         "fit the input")
+        raise ValueError(
+            f"w is {frame.dtype.name} of shape {frame.shape}, wanted {dtype.name} of shape [{rows}, m] to fit the input"
+        )
     return frame
 
 

@@ -9,6 +9,7 @@ It is finite for repeated eigenvalues, where the gradient of an eigendecompositi
 f = log, and one after the other is the single function f = log(clip), whose K is the product of the two
 (the chain rule of divided differences), so that it costs one eigendecomposition and the backward pass none.
 """
+
 import tensorflow.compat.v1 as tf
 
 from covpool.spd.constants import REEIG_EPSILON, REEIG_MAXIMUM, SERIES_RADIUS, SERIES_TERMS, logarithm_floor
@@ -124,7 +125,7 @@ def _log_differences(c):
     difference = _difference(c)
     total = tf.expand_dims(c, 2) + tf.expand_dims(c, 1)
     t_squared = tf.square(difference / total)
-    near = t_squared < SERIES_RADIUS ** 2
+    near = t_squared < SERIES_RADIUS**2
     series = tf.zeros_like(t_squared)
     for term in reversed(range(SERIES_TERMS[c.dtype.name])):
         series = series * t_squared + 1.0 / (2 * term + 1)

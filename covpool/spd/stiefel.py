@@ -4,6 +4,7 @@ BiMap's weight lives here (Huang and Van Gool, AAAI 2017). Projection, retractio
 Absil, Mahony and Sepulchre, Optimization Algorithms on Matrix Manifolds, 2008, chapters 3, 4 and 8, with the metric of
 the surrounding space.
 """
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -97,8 +98,9 @@ def apply_on_stiefel(optimizer, grads_and_vars, stiefel_vars, global_step=None, 
     names = set(w.name for w in stiefel_vars)
     missing = names - set(v.name for g, v in grads_and_vars if g is not None)
     if missing:
-        raise ValueError("no gradient for the Stiefel variables {}: wanted each in grads_and_vars".format(
-            ", ".join(sorted(missing))))
+        raise ValueError(
+            "no gradient for the Stiefel variables {}: wanted each in grads_and_vars".format(", ".join(sorted(missing)))
+        )
     projected = [(_tangent_gradient(v, g) if v.name in names else g, v) for g, v in grads_and_vars]
     update = optimizer.apply_gradients(projected)
     finished = [update]

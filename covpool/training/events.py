@@ -25,9 +25,7 @@ class Events:
         """An epoch's row, at its last step; histograms: a serialised Summary, or None."""
         if self._writer is None:
             return
-        values = [
-            tf.Summary.Value(tag=name, simple_value=value) for name, value in row.items() if value is not None
-        ]
+        values = [tf.Summary.Value(tag=name, simple_value=value) for name, value in row.items() if value is not None]
         self._writer.add_summary(tf.Summary(value=values), step)
         if histograms is not None:
             self._writer.add_summary(histograms, step)

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from covpool import networks, spd
 from covpool.devices import host, meter
 from covpool.networks import checkpoints
-from covpool.training import losses, pictures, record
+from covpool.training import input_pipeline, losses, record
 from covpool.training.plan import run_plan
 
 #: What a step tells, in the order in which it is fetched.
@@ -37,8 +37,8 @@ def _decompositions():
 class TrainingGraph:
     """Everything that a run of training needs from TensorFlow, built once.
 
-    params: `params.Params`; device: a `devices.Device`; faces: the training split, a `pictures.Faces`; start, stop: the
-    steps that the input pipeline gives, see `pictures.batches`.
+    params: `config.Params`; device: a `devices.Device`; faces: the training split, a `input_pipeline.Faces`; start, stop: the
+    steps that the input pipeline gives, see `input_pipeline.batches`.
 
     Every shape is static, that of scoring too: an NPU wants it so.
     """
@@ -54,9 +54,14 @@ class TrainingGraph:
             tf.set_random_seed(params.train.seed)
             self.learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
             self.global_step = tf.get_variable(
-                "global_step", [], tf.int64, initializer=tf.zeros_initializer(), trainable=False, use_resource=True,
+                "global_step",
+                [],
+                tf.int64,
+                initializer=tf.zeros_initializer(),
+                trainable=False,
+                use_resource=True,
                 collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.GLOBAL_STEP],
-            )  # fmt: skip
+            )
             images, labels, waiting = self._next_batch(faces, start, stop)
             # Also what needs no pictures, such as the weights' decay, comes after them: none of it counts as waiting.
             with tf.control_dependencies([waiting]):
@@ -78,7 +83,7 @@ class TrainingGraph:
             plan = run_plan(self.params, len(faces.images), self.workers.count, self.workers.rank)
             # More would have nowhere to run, and each keeps the memory of a batch.
             threads = min(train.nrof_preprocess_threads, host.usable_cores(self.workers.local_count))
-            dataset = pictures.batches(faces, plan, start, stop, self.params.normalise.size, threads)
+            dataset = input_pipeline.batches(faces, plan, start, stop, self.params.normalise.size, threads)
             iterator = tf.data.make_initializable_iterator(dataset)
             self.start_input = iterator.initializer
             if not self.device.tells_time:
@@ -101,7 +106,7 @@ class TrainingGraph:
             in_parts=self.device.takes_parts,
         )
         classes = len(params.dataset.classes)
-        inputs = layers.outputs["images"] = pictures.normalise(images, params.network.normalisation)
+        inputs = layers.outputs["images"] = input_pipeline.normalise(images, params.network.normalisation)
         endpoints = networks.build(inputs, layers, params.network, params.spd, classes)
         terms = losses.losses(endpoints, labels, layers.kernels, classes, params.train, class_weights, self.workers)
         self.layer_outputs = layers.outputs
@@ -110,8 +115,14 @@ class TrainingGraph:
         update, norms = self._update(terms, layers.kernels)
         self.step = tf.group(update, *(layers.updates + terms.updates))
         told = [
-            terms.total, terms.cross_entropy, terms.l2, terms.center, terms.accuracy, *self._health(endpoints), waiting
-        ]  # fmt: skip
+            terms.total,
+            terms.cross_entropy,
+            terms.l2,
+            terms.center,
+            terms.accuracy,
+            *self._health(endpoints),
+            waiting,
+        ]
         *told, stop = self._over_workers(told)
         self.step_values = Step(*told, norms, stop)
 
@@ -139,9 +150,10 @@ class TrainingGraph:
             decayed = {each.op.name for each in kernels}
             gradients = [
                 (losses.with_decay(gradient, each, train.weight_decay, terms.l2), each)
-                if each.op.name in decayed else (gradient, each)
+                if each.op.name in decayed
+                else (gradient, each)
                 for gradient, each in gradients
-            ]  # fmt: skip
+            ]
         update = spd.apply_on_stiefel(
             scaled, gradients, self.bimap_weights, self.global_step, retraction=self._retraction, slot_owner=optimizer
         )
@@ -206,7 +218,7 @@ class TrainingGraph:
         self.images = tf.placeholder(tf.uint8, [params.train.batch_size, size, size, 3], "images")
         with tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=averaged):
             layers = networks.Layers(training=False)
-            inputs = pictures.normalise(self.images, params.network.normalisation)
+            inputs = input_pipeline.normalise(self.images, params.network.normalisation)
             endpoints = networks.build(inputs, layers, params.network, params.spd, len(params.dataset.classes))
         self.logits = endpoints["logits"]
 
@@ -221,14 +233,13 @@ class TrainingGraph:
             self._build_following()
         with tf.device("/cpu:0"):
             self.saver = tf.train.Saver(self.all_variables, max_to_keep=None)
-        self.load = checkpoints.LoadOp(
-            [each for each in self.all_variables if each.op.name in self.inference]
-        )
+        self.load = checkpoints.LoadOp([each for each in self.all_variables if each.op.name in self.inference])
         # Averages of weights that were loaded start from those, not from the random ones.
         self.restart_averages = tf.group(
             *[tf.assign(self._average.average(each), each.read_value()) for each in self.variables]
-            if self._average else []
-        )  # fmt: skip
+            if self._average
+            else []
+        )
 
     def _build_following(self):
         """What a worker takes over from worker 0: every variable; and numbers, to compare with its own."""
@@ -284,7 +295,7 @@ class TrainingGraph:
         Raises NoDecomposition where their matrices are not finite.
         """
         with _decompositions():
-            return pictures.in_batches(
+            return input_pipeline.in_batches(
                 lambda batch: session.run(self.logits, {self.images: batch}), images, self.params.train.batch_size
             )
 
@@ -307,4 +318,4 @@ def make_optimizer(train, learning_rate):
         return tf.train.RMSPropOptimizer(learning_rate, options.decay, options.momentum, options.epsilon)
     if train.optimizer == "MOM":
         return tf.train.MomentumOptimizer(learning_rate, train.mom.momentum, use_nesterov=train.mom.nesterov)
-    raise ValueError("train.optimizer is {!r}".format(train.optimizer))
+    raise ValueError(f"train.optimizer is {train.optimizer!r}")

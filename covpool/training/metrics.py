@@ -38,10 +38,15 @@ def scores(logits, labels, classes):
         precision = hits[index] / predicted[index] if predicted[index] else None
         # 2 hits / (actual + predicted) is the harmonic mean of both, and 0 where nothing was predicted.
         f1 = 2 * hits[index] / (actual[index] + predicted[index]) if actual[index] else None
-        rows.append({
-            "class": name, "images": int(actual[index]), "precision": _plain(precision), "recall": _plain(recall),
-            "f1": _plain(f1),
-        })  # fmt: skip
+        rows.append(
+            {
+                "class": name,
+                "images": int(actual[index]),
+                "precision": _plain(precision),
+                "recall": _plain(recall),
+                "f1": _plain(f1),
+            }
+        )
     present = [row for row in rows if row["images"]]
     return {
         "images": len(logits),

@@ -18,7 +18,7 @@ _ORDER, _AUGMENTATION = 0, 1
 
 
 def run_plan(params, count, workers=1, rank=0):
-    """The Plan of a run with these `params.Params` on `count` training pictures; workers, rank: see there."""
+    """The Plan of a run with these `config.Params` on `count` training pictures; workers, rank: see there."""
     train = params.train
     return Plan(
         count=count,
@@ -47,7 +47,7 @@ class Plan:
 
     def __init__(self, count, batch_size, margin, degrees, flip, seed, workers=1, rank=0):
         if count < 1:
-            raise ValueError("a plan needs at least one picture, given {}".format(count))
+            raise ValueError(f"a plan needs at least one picture, given {count}")
         self.count = count
         self.batch_size = batch_size
         self.margin = margin

@@ -17,7 +17,7 @@ class Progress:
         self.bar = tqdm(
             total=train.epochs * train.epoch_size,
             initial=epoch * train.epoch_size + done,
-            desc="epoch {}/{}".format(epoch + 1, train.epochs),
+            desc=f"epoch {epoch + 1}/{train.epochs}",
             unit="step",
             # In a log, redrawn lines are noise.
             disable=not (shown and sys.stderr.isatty()),
@@ -38,20 +38,27 @@ class Progress:
             self.images += self.batch_size * time["steps"]
             self.seconds += time["seconds"] * time["steps"]
         self.bar.set_postfix_str(
-            "loss {:.4f}, accuracy {:.3f}{}".format(values.loss, values.accuracy, self._speed()), refresh=False
+            f"loss {values.loss:.4f}, accuracy {values.accuracy:.3f}{self._speed()}", refresh=False
         )
         self.bar.update(time["steps"])
 
     def _speed(self):
-        return ", {:.1f} images/s".format(self.images / self.seconds) if self.seconds else ""
+        return f", {self.images / self.seconds:.1f} images/s" if self.seconds else ""
 
     def end(self, row):
         self.bar.write(
             "epoch {:>3}/{}: loss {:.4f} (cross entropy {:.4f}), accuracy {:.3f}; val: cross entropy {:.4f}, "
             "accuracy {:.3f}; learning rate {:g}{}".format(
-                row["epoch"], self.train.epochs, row["loss"], row["cross_entropy"], row["accuracy"],
-                row["val_cross_entropy"], row["val_accuracy"], row["learning_rate"], self._speed(),
-            ),  # fmt: skip
+                row["epoch"],
+                self.train.epochs,
+                row["loss"],
+                row["cross_entropy"],
+                row["accuracy"],
+                row["val_cross_entropy"],
+                row["val_accuracy"],
+                row["learning_rate"],
+                self._speed(),
+            ),
             file=sys.stdout,
         )
         sys.stdout.flush()

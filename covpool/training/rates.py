@@ -2,6 +2,8 @@
 
 import math
 
+from covpool.config.schedules import schedule_pairs
+
 #: train.scale_learning_rate -> the factor for so many workers, whose global batch is so much larger. `linear`: P. Goyal
 #: et al.: Accurate, Large Minibatch SGD (arXiv 1706.02677); `sqrt`: A. Krizhevsky: One Weird Trick (arXiv 1404.5997).
 SCALES = {"none": lambda workers: 1, "linear": lambda workers: workers, "sqrt": math.sqrt}
@@ -19,4 +21,4 @@ def learning_rate(epoch, train, workers=1):
 def _rate(epoch, train):
     if train.learning_rate >= 0:
         return train.learning_rate * train.learning_rate_decay_factor ** (epoch // train.learning_rate_decay_epochs)
-    return [rate for first, rate in train.schedule if first <= epoch][-1]
+    return [rate for first, rate in schedule_pairs(train.schedule) if first <= epoch][-1]

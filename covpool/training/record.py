@@ -9,15 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from covpool import artifacts, devices
+from covpool import devices
+from covpool.config import as_plain
+from covpool.config.schedules import schedule_pairs
 from covpool.devices import meter
-from covpool.params import as_plain
+from covpool.pipeline import artifacts
+from covpool.pipeline.project import ROOT
 
 #: What a run's result depends on of this package: what the stage `train` names in dvc.yaml.
 CODE = (
-    "artifacts.py", "cluster.py", "interpreter.py", "launch.py", "npu_parameters.py", "devices", "networks", "spd",
+    "config/plain.py",
+    "config/schedules.py",
+    "devices",
+    "distributed",
+    "networks",
+    "pipeline/artifacts.py",
+    "pipeline/interpreter.py",
+    "pipeline/project.py",
+    "spd",
     "training",
-)  # fmt: skip
+)
 
 
 def facts(params, device, root):
@@ -47,14 +58,18 @@ def facts(params, device, root):
             },
             "network": as_plain(params.network),
             "spd": as_plain(params.spd),
-            "train": as_plain(params.train),
+            # With the rates that a named schedule stands for.
+            "train": dict(as_plain(params.train), schedule=as_plain(schedule_pairs(params.train.schedule))),
         },
         "data": {
-            "hash": artifacts.faces_hash(faces), "kind": params.dataset.kind, "classes": list(params.dataset.classes),
-            "images": images, "pretrained": params.train.pretrained_hash or None,
+            "hash": artifacts.faces_hash(faces),
+            "kind": params.dataset.kind,
+            "classes": list(params.dataset.classes),
+            "images": images,
+            "pretrained": params.train.pretrained_hash or None,
         },
         "code": {**_revision(), "hash": _code_hash()},
-    }  # fmt: skip
+    }
 
 
 def key(facts):
@@ -80,37 +95,46 @@ def run_record(facts, params, trainer, files):
     last = trainer.history[-1]
     seconds = step_seconds(trainer.times)
     timed = _timed(trainer.times)
-    return artifacts.seal(dict(
-        facts,
-        files=files,
-        progress={
-            "epochs": params.train.epochs, "epoch_size": params.train.epoch_size, "steps": trainer.step,
-            "batch_size": trainer.global_batch, "resumed": trainer.resumed,
-            # Of a loop on the device only the last step's loss and measures are seen, and averaged over an epoch.
-            "steps_per_loss": trainer.device.steps_per_run,
-            "learning_rates": _applied_rates(trainer.history),
-        },
-        loss={
-            "total": last["loss"], "cross_entropy": last["cross_entropy"], "l2": last["l2_loss"],
-            "center": last["center_loss"],
-        },
-        accuracy={
-            "train": last["accuracy"], "val": last["val_accuracy"], "best_val": trainer.best["val_accuracy"],
-            "best_epoch": trainer.best["epoch"],
-        },
-        speed={
-            "seconds_per_step": seconds,
-            "median": _rounded(np.median([row["seconds"] for row in timed])) if timed else None,
-            "p90": _rounded(np.percentile([row["seconds"] for row in timed], 90)) if timed else None,
-            "first_step": trainer.times[0]["seconds"],
-            "start_up": _rounded(trainer.start_up),
-            "waiting_share": _waiting_share(timed),
-            "images_per_second": _rounded(trainer.global_batch / seconds) if seconds else None,
-        },
-        # Of the process, and of all that is in use on its device.
-        memory={"peak_bytes": devices.peak_memory(), "device_peak_bytes": int(trainer.drawn.device_bytes) or None},
-        energy=meter.energy(trainer.drawn, trainer.meter.source),
-    ))  # fmt: skip
+    return artifacts.seal(
+        dict(
+            facts,
+            files=files,
+            progress={
+                "epochs": params.train.epochs,
+                "epoch_size": params.train.epoch_size,
+                "steps": trainer.step,
+                "batch_size": trainer.global_batch,
+                "resumed": trainer.resumed,
+                # Of a loop on the device only the last step's loss and measures are seen, and averaged over an epoch.
+                "steps_per_loss": trainer.device.steps_per_run,
+                "learning_rates": _applied_rates(trainer.history),
+            },
+            loss={
+                "total": last["loss"],
+                "cross_entropy": last["cross_entropy"],
+                "l2": last["l2_loss"],
+                "center": last["center_loss"],
+            },
+            accuracy={
+                "train": last["accuracy"],
+                "val": last["val_accuracy"],
+                "best_val": trainer.best["val_accuracy"],
+                "best_epoch": trainer.best["epoch"],
+            },
+            speed={
+                "seconds_per_step": seconds,
+                "median": _rounded(np.median([row["seconds"] for row in timed])) if timed else None,
+                "p90": _rounded(np.percentile([row["seconds"] for row in timed], 90)) if timed else None,
+                "first_step": trainer.times[0]["seconds"],
+                "start_up": _rounded(trainer.start_up),
+                "waiting_share": _waiting_share(timed),
+                "images_per_second": _rounded(trainer.global_batch / seconds) if seconds else None,
+            },
+            # Of the process, and of all that is in use on its device.
+            memory={"peak_bytes": devices.peak_memory(), "device_peak_bytes": int(trainer.drawn.device_bytes) or None},
+            energy=meter.energy(trainer.drawn, trainer.meter.source),
+        )
+    )
 
 
 def _applied_rates(history):
@@ -145,7 +169,7 @@ def _rounded(value):
 
 
 def _code_hash():
-    package = Path(__file__).resolve().parent.parent
+    package = ROOT / "covpool"
     files = [path for name in CODE for path in sorted((package / name).glob("**/*.py")) or [package / name]]
     return artifacts.content_hash([[str(path.relative_to(package)), artifacts.sha256_file(path)] for path in files])
 
@@ -155,12 +179,16 @@ def _revision():
 
     def git(*arguments):
         return subprocess.run(
-            ("git",) + arguments, cwd=str(Path(__file__).resolve().parent), stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
+            ("git",) + arguments,
+            cwd=str(ROOT),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        ).stdout.strip()
 
     try:
         revision = git("rev-parse", "HEAD")
-        return {"revision": revision, "modified": bool(git("status", "--porcelain", "--", "..", "../../stages"))}
+        return {"revision": revision, "modified": bool(git("status", "--porcelain", "--", "covpool", "stages"))}
     except (OSError, subprocess.CalledProcessError):
         return {"revision": None, "modified": None}

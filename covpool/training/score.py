@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from covpool import artifacts, devices, networks, spd
+from covpool import devices, networks, spd
+from covpool.config import Network, ParamsError, Spd, build_section, load_params
 from covpool.networks import checkpoints
-from covpool.params import Network, ParamsError, Spd, build_section, load_params
-from covpool.training import pictures
+from covpool.pipeline import artifacts
+from covpool.training import input_pipeline
 
 OUTPUTS = ("logits", "probabilities", "embeddings")
 MATRICES = ("covariance", "bimap", "reeig", "logeig")
@@ -30,7 +31,7 @@ MATRICES = ("covariance", "bimap", "reeig", "logeig")
 class Scorer:
     """A network with weights, ready to score. Use as a context.
 
-    network: `params.Network`; settings: `params.Spd`; size: of the input in pixels; checkpoint: the prefix of its
+    network: `config.Network`; settings: `config.Spd`; size: of the input in pixels; checkpoint: the prefix of its
     files; device: a `devices.Device`; classes: their number, None: as many as the checkpoint's Logits have; batch_size:
     pictures at once, which is in every shape, as an NPU wants it.
     """
@@ -48,7 +49,7 @@ class Scorer:
         with graph.as_default(), tf.device(device.place):
             self._images = tf.placeholder(tf.float32, [batch_size, size, size, 3], "inputImage")
             layers = networks.Layers(training=False)
-            inputs = pictures.normalise(self._images, network.normalisation)
+            inputs = input_pipeline.normalise(self._images, network.normalisation)
             self._endpoints = networks.build(inputs, layers, network, settings, classes)
             load = checkpoints.LoadOp(tf.global_variables())
             initialise = tf.global_variables_initializer()
@@ -69,9 +70,9 @@ class Scorer:
         """Score pictures [n, h, w, 3] in 0..255: a dictionary of float32 arrays, see the module."""
         wanted = self.outputs + (MATRICES if matrices else ())
         fetched = {name: self._endpoints[name] for name in wanted if name in self._endpoints}
-        return pictures.in_batches(
+        return input_pipeline.in_batches(
             lambda batch: self._session.run(fetched, {self._images: batch}),
-            pictures.center(images, self.size),
+            input_pipeline.center(images, self.size),
             self.batch_size,
         )
 
@@ -102,18 +103,23 @@ def read_model(folder):
     model = artifacts.read_json(path)
     wanted = {"classes", "network", "spd", "image_size", "checkpoints"}
     if not isinstance(model, dict) or not wanted <= set(model):
-        raise artifacts.ArtifactError("{} is no description of a model: wanted {}.".format(
-            path, ", ".join(sorted(wanted))))  # fmt: skip
+        raise artifacts.ArtifactError(
+            "{} is no description of a model: wanted {}.".format(path, ", ".join(sorted(wanted)))
+        )
     return model
 
 
 def original_settings(model_def, checkpoint, normalisation):
-    """`params.Network` and `params.Spd` of a checkpoint of the original, whose embedding size its shapes tell."""
+    """`config.Network` and `config.Spd` of a checkpoint of the original, whose embedding size its shapes tell."""
     shape = checkpoints.read_shapes(checkpoint).get("Bottleneck/weights", (0, networks.EMBEDDING_SIZE))
     network = Network(
-        model_def=model_def, pooling="covariance", embedding_size=shape[1], vectorise="full",
-        normalisation=normalisation, batch_norm_decay=networks.BATCH_NORM_DECAY,
-    )  # fmt: skip
+        model_def=model_def,
+        pooling="covariance",
+        embedding_size=shape[1],
+        vectorise="full",
+        normalisation=normalisation,
+        batch_norm_decay=networks.BATCH_NORM_DECAY,
+    )
     return network, Spd(method="eigh", ridge=spd.RIDGE, epsilon=spd.REEIG_EPSILON, maximum=spd.REEIG_MAXIMUM)
 
 
@@ -122,22 +128,22 @@ def read_faces(path):
     try:
         images = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise artifacts.ArtifactError("{} is no NumPy array (.npy): {}".format(path, error)) from None
+        raise artifacts.ArtifactError(f"{path} is no NumPy array (.npy): {error}") from None
     if not isinstance(images, np.ndarray):
-        raise artifacts.ArtifactError("{} is an archive of arrays (.npz): wanted one array (.npy).".format(path))
+        raise artifacts.ArtifactError(f"{path} is an archive of arrays (.npz): wanted one array (.npy).")
     native = images.dtype.newbyteorder("=")
     if images.ndim != 4 or images.shape[3] != 3 or native not in (np.uint8, np.float32):
         raise artifacts.ArtifactError(
-            "{}: wanted uint8 or float32 [n, h, w, 3], it is {} {}".format(path, images.dtype, list(images.shape))
+            f"{path}: wanted uint8 or float32 [n, h, w, 3], it is {images.dtype} {list(images.shape)}"
         )
     images = images.astype(native, copy=False)
     if native == np.float32 and len(images):
         low, high = float(images.min()), float(images.max())
         # The two differ from themselves where a value is nan, and are infinite where one is.
         if not np.isfinite([low, high]).all():
-            raise artifacts.ArtifactError("{}: holds values that are not finite.".format(path))
+            raise artifacts.ArtifactError(f"{path}: holds values that are not finite.")
         if low >= 0 and high <= 1:
-            print("{}: all values lie in 0..1; the network was trained on 0..255.".format(path), file=sys.stderr)
+            print(f"{path}: all values lie in 0..1; the network was trained on 0..255.", file=sys.stderr)
     return images
 
 
@@ -169,7 +175,7 @@ def main(arguments=None):
     try:
         _score(options)
     except (artifacts.ArtifactError, checkpoints.CheckpointError, devices.DeviceError, ParamsError, OSError) as error:
-        sys.exit("score: {}".format(error))
+        sys.exit(f"score: {error}")
 
 
 def _score(options):

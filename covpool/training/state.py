@@ -22,7 +22,7 @@ from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 KEEP = 2
 
@@ -54,8 +54,8 @@ def _locked(path):
     except BlockingIOError:
         stream.close()
         raise StateError(
-            "another trainer is at work on this very run (it holds {}): wait for it, or end it. After a kill -9 of "
-            "dvc its training goes on by itself: `pgrep -f stages/train.py` finds it.".format(path)
+            f"another trainer is at work on this very run (it holds {path}): wait for it, or end it. After a kill -9 of "
+            "dvc its training goes on by itself: `pgrep -f stages/train.py` finds it."
         ) from None
     stream.close()
     return None
@@ -72,9 +72,12 @@ def writing(folder, what):
         raise StateError(
             "{} could not be written to {}: {}. {} MB are free there; {}. The last good state is kept: run again to "
             "go on from it.".format(
-                what, folder, str(error).split("\n")[0], shutil.disk_usage(str(there)).free // 2**20,
+                what,
+                folder,
+                str(error).split("\n")[0],
+                shutil.disk_usage(str(there)).free // 2**20,
                 "make room" if full else "see to it that the folder can be written",
-            )  # fmt: skip
+            )
         ) from None
 
 
@@ -104,26 +107,26 @@ class WorkingState:
                 progress = artifacts.read_json(place / "progress.json")
                 for name, size in progress["files"].items():
                     if (self.folder / name).stat().st_size != size:
-                        raise StateError("{} is truncated".format(name))
+                        raise StateError(f"{name} is truncated")
                 saver.restore(session, str(place / "variables"))
                 return progress
             # TensorFlow's builds tell a damaged checkpoint in different ways: OpError, ValueError, RuntimeError.
             except (OSError, KeyError, ValueError, RuntimeError, artifacts.ArtifactError, tf.errors.OpError) as error:
                 reason = str(error).split("\n")[0]
-                print("The state {} is damaged and passed over: {}".format(place, reason), flush=True)
+                print(f"The state {place} is damaged and passed over: {reason}", flush=True)
                 _remove(place)
         return None
 
     def save(self, session, saver, step, progress):
         """Write all variables and the progress (a JSON value; its `best` names files of ours that must be kept)."""
-        place = self.folder / "step-{:08d}".format(step)
+        place = self.folder / f"step-{step:08d}"
         # One step has one state: what is there is the same.
         if not place.exists():
             with self._written_as(place) as folder:
                 saver.save(session, str(folder / "variables"), write_meta_graph=False, write_state=False)
                 kept = self.best_files(progress["best"]["epoch"]) if progress["best"] else []
                 files = {path.name: path.stat().st_size for path in kept}
-                files.update(("{}/{}".format(place.name, path.name), path.stat().st_size) for path in folder.iterdir())
+                files.update((f"{place.name}/{path.name}", path.stat().st_size) for path in folder.iterdir())
                 artifacts.write_json(folder / "progress.json", dict(progress, files=files))
         for old in self._steps()[:-KEEP]:
             _remove(old)
@@ -131,7 +134,7 @@ class WorkingState:
 
     def save_best(self, session, write, epoch):
         """Write the inference weights of an epoch that is the best so far, by `write(session, prefix)`."""
-        name = "best-{:04d}".format(epoch)
+        name = f"best-{epoch:04d}"
         with self._written_as(self.folder / name) as folder:
             write(session, folder / name)
         for path in list((self.folder / name).iterdir()):
@@ -139,7 +142,7 @@ class WorkingState:
         (self.folder / name).rmdir()
 
     def best_files(self, epoch):
-        return sorted(self.folder.glob("best-{:04d}.*".format(epoch)))
+        return sorted(self.folder.glob(f"best-{epoch:04d}.*"))
 
     def remove(self):
         """The outputs are complete: the state is not needed any more. The newest goes last."""
@@ -156,9 +159,10 @@ class WorkingState:
         """The folders of this run's states with other keys, and their size in bytes."""
         name = self.folder.name.rsplit("-", 1)[0]
         folders = sorted(
-            path for path in self.folder.parent.glob(name + "-*")
+            path
+            for path in self.folder.parent.glob(name + "-*")
             if path != self.folder and path.name.rsplit("-", 1)[0] == name
-        )  # fmt: skip
+        )
         return folders, sum(_size(path) for folder in folders for path in folder.glob("**/*"))
 
     def _steps(self):

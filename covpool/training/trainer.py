@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from covpool import artifacts, devices
+from covpool import devices
+from covpool.config import as_plain
 from covpool.devices import meter
 from covpool.networks import checkpoints
-from covpool.params import as_plain
-from covpool.training import metrics, pictures, record
+from covpool.pipeline import artifacts
+from covpool.training import input_pipeline, metrics, record
 from covpool.training.events import Events
 from covpool.training.graph import STEP_VALUES, NoDecomposition, TrainingGraph
 from covpool.training.progress import Progress
@@ -49,7 +50,7 @@ class Interrupted(Exception):
 class Trainer:
     """One run, named as in `params.devices`.
 
-    params: `params.Params`; name: of the run; root: the folder in which the pipeline's artifacts lie; states: the
+    params: `config.Params`; name: of the run; root: the folder in which the pipeline's artifacts lie; states: the
     folder for working states; events: the folder for TensorBoard's events, or None.
     """
 
@@ -67,7 +68,7 @@ class Trainer:
             self._check_pretrained()
         self.facts = record.facts(params, self.device, self.root)
         self.meter = devices.Meter(self.device.gauge)
-        self.state = WorkingState(Path(states) / "{}-{}".format(name, record.key(self.facts)[:16]))
+        self.state = WorkingState(Path(states) / f"{name}-{record.key(self.facts)[:16]}")
         self.events = Events(events if self.workers.leads else None)
         self.signal = None
         self.stopping = False
@@ -77,9 +78,9 @@ class Trainer:
     def _load_faces(self):
         folder, size = self.root / artifacts.FACES, self.params.normalise.size
         margin = self.params.normalise.margin if self.params.train.random_crop else 0
-        self.train_faces = pictures.load_faces(folder, "train", self.classes, size + 2 * margin)
-        self.val_faces = pictures.load_faces(folder, "val", self.classes, size)
-        self.val_images = pictures.center(self.val_faces.images, size)
+        self.train_faces = input_pipeline.load_faces(folder, "train", self.classes, size + 2 * margin)
+        self.val_faces = input_pipeline.load_faces(folder, "val", self.classes, size)
+        self.val_images = input_pipeline.center(self.val_faces.images, size)
 
     def _check_pretrained(self):
         """A path that leads nowhere, or to another checkpoint than is meant, is told before the graph is built."""
@@ -87,9 +88,8 @@ class Trainer:
         found, wanted = artifacts.checkpoint_hash(self.pretrained), self.params.train.pretrained_hash
         if found != wanted:
             raise checkpoints.CheckpointError(
-                "train.pretrained_hash is {!r}, and the content of {} has the hash {}. If that is the checkpoint that "
-                "you mean, set train.pretrained_hash to it: by it DVC knows what the run started from.".format(
-                    wanted, self.pretrained, found)  # fmt: skip
+                f"train.pretrained_hash is {wanted!r}, and the content of {self.pretrained} has the hash {found}. If that is the checkpoint that "
+                "you mean, set train.pretrained_hash to it: by it DVC knows what the run started from."
             )
 
     def run(self):
@@ -109,9 +109,7 @@ class Trainer:
         return self.record
 
     def _train(self):
-        self.graph = TrainingGraph(
-            self.params, self.device, self.train_faces, lambda: self.step, self.last_step
-        )
+        self.graph = TrainingGraph(self.params, self.device, self.train_faces, lambda: self.step, self.last_step)
         with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
             self._begin(session)
             with self.meter:
@@ -143,8 +141,8 @@ class Trainer:
             progress = {"history": [], "times": [], "epoch_values": [], "best": None, "drawn": meter.NOTHING}
         if not self.graph.follow(session, record.fingerprint(self.facts)):
             raise devices.DeviceError(
-                "worker {} of {!r} has other parameters, data, code or TensorFlow than worker 0: see to it that both "
-                "have the same params.yaml, data/faces and revision.".format(self.workers.rank, self.name)
+                f"worker {self.workers.rank} of {self.name!r} has other parameters, data, code or TensorFlow than worker 0: see to it that both "
+                "have the same params.yaml, data/faces and revision."
             )
         self.step = int(session.run(self.graph.global_step))
         self.history = progress["history"]
@@ -163,11 +161,15 @@ class Trainer:
 
     def _say_how_it_begins(self):
         if self.resumed:
-            print("Going on at step {} of {}.".format(self.step, self.last_step), flush=True)
+            print(f"Going on at step {self.step} of {self.last_step}.", flush=True)
         folders, size = self.state.others()
         if folders:
-            print("Unfinished runs of {!r} with other settings keep {} MB; remove what is not to go on: {}".format(
-                self.name, size // 2**20, " ".join(map(str, folders))), flush=True)  # fmt: skip
+            print(
+                "Unfinished runs of {!r} with other settings keep {} MB; remove what is not to go on: {}".format(
+                    self.name, size // 2**20, " ".join(map(str, folders))
+                ),
+                flush=True,
+            )
 
     def _load_pretrained(self, session):
         if self.pretrained:
@@ -206,10 +208,16 @@ class Trainer:
         seconds = (time.perf_counter() - before) / steps
         self._check_finite(values, rate)
         told = "waiting_seconds" not in self.graph.unmeasured
-        self.times.append({
-            "epoch": epoch + 1, "step": self.step + 1, "steps": steps, "seconds": round(seconds, 6),
-            "waiting_seconds": round(values.waiting_seconds, 6) if told else None, "warm_up": self.warm_up,
-        })  # fmt: skip
+        self.times.append(
+            {
+                "epoch": epoch + 1,
+                "step": self.step + 1,
+                "steps": steps,
+                "seconds": round(seconds, 6),
+                "waiting_seconds": round(values.waiting_seconds, 6) if told else None,
+                "warm_up": self.warm_up,
+            }
+        )
         self.warm_up = False
         # Several workers all stop after the same step: the one in which all were told.
         self.stopping = values.stop
@@ -225,7 +233,7 @@ class Trainer:
         skipped = self.device.skips_overflow and self.overflows <= MOST_OVERFLOWS
         if (bad and not skipped) or not math.isfinite(values.loss):
             what = "the gradients of {} are not finite".format(", ".join(bad) or "no variable")
-            raise self._not_finite("the loss is {}".format(values.loss), what, rate)
+            raise self._not_finite(f"the loss is {values.loss}", what, rate)
 
     def _bad_weights(self, session):
         norms = session.run(self.graph.weight_norms)
@@ -236,17 +244,19 @@ class Trainer:
         epoch = self.step // self.params.train.epoch_size
         first, last = self.step + 1, self.step + self.device.steps_per_run
         # Of a loop on the device only the last step is seen.
-        where = "step {}".format(first) if first == last else "one of the steps {} to {}".format(first, last)
+        where = f"step {first}" if first == last else f"one of the steps {first} to {last}"
         return NotFinite(
-            "{} (epoch {}): {}, and {}, at learning rate {:g}. {} Lower the learning rate "
-            "(train.learning_rate, train.schedule).".format(
-                where, epoch + 1, what, more, rate, self._last_good())  # fmt: skip
+            f"{where} (epoch {epoch + 1}): {what}, and {more}, at learning rate {rate:g}. {self._last_good()} Lower the learning rate "
+            "(train.learning_rate, train.schedule)."
         )
 
     def _last_good(self):
         step = self.state.newest_step()
-        return "No state was saved before it." if step is None else "The state of step {} is kept in {}.".format(
-            step, self.state.folder)  # fmt: skip
+        return (
+            "No state was saved before it."
+            if step is None
+            else f"The state of step {step} is kept in {self.state.folder}."
+        )
 
     def _end_epoch(self, session, epoch, rate):
         row = self._history_row(session, epoch, rate)
@@ -268,9 +278,14 @@ class Trainer:
         scores = self._validate(session, epoch)
         error = self.graph.orthogonality
         return dict(
-            means, epoch=epoch + 1, steps=self.step, learning_rate=rate, val_cross_entropy=scores["cross_entropy"],
-            val_accuracy=scores["accuracy"], orthogonality=None if error is None else float(session.run(error)),
-        )  # fmt: skip
+            means,
+            epoch=epoch + 1,
+            steps=self.step,
+            learning_rate=rate,
+            val_cross_entropy=scores["cross_entropy"],
+            val_accuracy=scores["accuracy"],
+            orthogonality=None if error is None else float(session.run(error)),
+        )
 
     def _validate(self, session, epoch):
         try:
@@ -279,17 +294,21 @@ class Trainer:
             logits = np.array(np.nan)
         if not np.isfinite(logits).all():
             raise NotFinite(
-                "validation after epoch {}: the network's outputs are not finite, by the moving averages of weights "
-                "and statistics; {}. {} Lower the learning rate (train.learning_rate, train.schedule), or "
-                "network.batch_norm_decay.".format(epoch + 1, self._bad_weights(session), self._last_good())
+                f"validation after epoch {epoch + 1}: the network's outputs are not finite, by the moving averages of weights "
+                f"and statistics; {self._bad_weights(session)}. {self._last_good()} Lower the learning rate (train.learning_rate, train.schedule), or "
+                "network.batch_norm_decay."
             )
         return metrics.scores(logits, self.val_faces.labels, self.classes)
 
     def _save(self, session):
         progress = {
-            "step": self.step, "history": self.history, "times": self.times, "epoch_values": self.epoch_values,
-            "best": self.best, "drawn": self.drawn,
-        }  # fmt: skip
+            "step": self.step,
+            "history": self.history,
+            "times": self.times,
+            "epoch_values": self.epoch_values,
+            "best": self.best,
+            "drawn": self.drawn,
+        }
         self.state.save(session, self.graph.saver, self.step, progress)
 
     def _write_outputs(self, session):
@@ -300,17 +319,20 @@ class Trainer:
         self.graph.save_inference(session, models / "last")
         for path in self.state.best_files(self.best["epoch"]):
             shutil.copyfile(str(path), str(models / ("best" + path.name[len("best-0000") :])))
-        artifacts.write_json(models / "model.json", {
-            "format": 1,
-            "classes": list(self.classes),
-            "network": as_plain(self.params.network),
-            "spd": as_plain(self.params.spd),
-            "image_size": self.params.normalise.size,
-            "checkpoints": {
-                "best": {"epoch": self.best["epoch"], "val_accuracy": self.best["val_accuracy"]},
-                "last": {"epoch": self.params.train.epochs, "val_accuracy": self.history[-1]["val_accuracy"]},
+        artifacts.write_json(
+            models / "model.json",
+            {
+                "format": 1,
+                "classes": list(self.classes),
+                "network": as_plain(self.params.network),
+                "spd": as_plain(self.params.spd),
+                "image_size": self.params.normalise.size,
+                "checkpoints": {
+                    "best": {"epoch": self.best["epoch"], "val_accuracy": self.best["val_accuracy"]},
+                    "last": {"epoch": self.params.train.epochs, "val_accuracy": self.history[-1]["val_accuracy"]},
+                },
             },
-        })  # fmt: skip
+        )
         artifacts.write_csv(runs / "history.csv", artifacts.HISTORY_COLUMNS, self.history)
         artifacts.write_csv(runs / "times.csv", artifacts.TIMES_COLUMNS, self.times)
         files = artifacts.file_hashes(runs, artifacts.RUN_TABLES)
@@ -342,5 +364,5 @@ class Trainer:
         # Without a signal of its own, this worker stops with another one that has got it.
         raise Interrupted(
             self.signal or signal.SIGTERM,
-            "interrupted after step {} of {}; run again to go on from there.".format(self.step, self.last_step),
+            f"interrupted after step {self.step} of {self.last_step}; run again to go on from there.",
         )

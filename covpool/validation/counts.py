@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 BALANCE_COLUMNS = ("split", "class", "pictures")
 BRIGHTNESS_COLUMNS = ("split", "brightness", "pictures")
@@ -56,8 +56,9 @@ def balance_table(counts: dict) -> list[dict]:
     """Return BALANCE_COLUMNS of the usable pictures: a row a split and class."""
     return [
         {"split": split, "class": name, "pictures": pictures}
-        for split, row in counts.items() for name, pictures in row["usable"].items()
-    ]  # fmt: skip
+        for split, row in counts.items()
+        for name, pictures in row["usable"].items()
+    ]
 
 
 def brightness_table(rows: Sequence[dict]) -> list[dict]:
@@ -81,8 +82,9 @@ def _histogram(rows: Sequence[dict], name: str, bars: Sequence[int], bar: Callab
     splits = [split for split in artifacts.SPLITS if any(key[0] == split for key in counted)]
     return [
         {"split": split, name: least, "pictures": counted[split, number]}
-        for split in splits for number, least in enumerate(bars)
-    ]  # fmt: skip
+        for split in splits
+        for number, least in enumerate(bars)
+    ]
 
 
 def _shorter_side(row: dict) -> int:

@@ -85,9 +85,16 @@ def find_duplicates(rows: Sequence[dict], hashes: Sequence[np.ndarray | None], m
         firsts = exact[rows[index]["sha256"]].values()
         copies = [Duplicate(index, other, EXACT, 0) for other in firsts if other != index]
         # Of another split first, an exact copy first: False comes before True.
-        best = min([*copies, *near.get(index, ())], default=None, key=lambda duplicate: (
-            rows[duplicate.other]["split"] == split, duplicate.kind != EXACT, duplicate.distance, duplicate.other
-        ))  # fmt: skip
+        best = min(
+            [*copies, *near.get(index, ())],
+            default=None,
+            key=lambda duplicate: (
+                rows[duplicate.other]["split"] == split,
+                duplicate.kind != EXACT,
+                duplicate.distance,
+                duplicate.other,
+            ),
+        )
         if best is not None:
             found.append(best)
     return found
@@ -110,8 +117,10 @@ def _nearest(
     found: dict[int, list[Duplicate]] = {}
     for number, group in enumerate(groups):
         across = min((link for link in links[number] if groups[link.group].split != group.split), default=None)
-        inside = min((link for link in links[number] if link.group in originals
-                      and groups[link.group].split == group.split), default=None)  # fmt: skip
+        inside = min(
+            (link for link in links[number] if link.group in originals and groups[link.group].split == group.split),
+            default=None,
+        )
         if inside is None:
             originals.add(number)
         for index in group.members:
@@ -120,8 +129,9 @@ def _nearest(
                 own = _Link(0, False, number)
             found[index] = [
                 Duplicate(index, groups[link.group].members[0], MIRRORED if link.mirrored else NEAR, link.distance)
-                for link in (across, own) if link is not None
-            ]  # fmt: skip
+                for link in (across, own)
+                if link is not None
+            ]
     return found
 
 
@@ -226,8 +236,11 @@ def mark(rows: Sequence[dict], duplicates: Sequence[Duplicate], policy: str) -> 
 
 def refuse_shared(rows: Sequence[dict], duplicates: Sequence[Duplicate]) -> None:
     """Raise ValidationError if a picture stands in two splits: what the policy `fail` asks for."""
-    shared = [(rows[duplicate.index], rows[duplicate.other], duplicate) for duplicate in duplicates
-              if rows[duplicate.index]["split"] != rows[duplicate.other]["split"]]  # fmt: skip
+    shared = [
+        (rows[duplicate.index], rows[duplicate.other], duplicate)
+        for duplicate in duplicates
+        if rows[duplicate.index]["split"] != rows[duplicate.other]["split"]
+    ]
     if shared:
         examples = "\n".join(
             f"  {row['path']} = {other['path']} ({duplicate.kind}, distance {duplicate.distance})"

@@ -9,14 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covpool import pictures
+from covpool.images import opener
 from covpool.validation.duplicates import perceptual_hashes
 
 #: Shorter sides show no face that a network could read.
 MIN_SIDE = 16
 
 #: Larger files are not read at all: twice what MAX_PIXELS take uncompressed, in 16 bits with transparency.
-MAX_BYTES = 16 * pictures.MAX_PIXELS
+MAX_BYTES = 16 * opener.MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,26 @@ def inspect(folder: Path, row: dict[str, str]) -> Finding:
     if hashlib.sha256(content).hexdigest() != row["sha256"]:
         return _bad("the file is not the one that was fetched (another SHA-256)")
     try:
-        picture = pictures.read_picture(content, row["path"])
-    except pictures.PictureError as error:
+        picture = opener.read_picture(content, row["path"])
+    except opener.PictureError as error:
         return _bad(error.reason)
     height, width = picture.pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
         return _bad(f"{width}x{height}: a side below {MIN_SIDE} pixels")
     notes = list(picture.conversions)
-    if path.suffix.casefold() not in pictures.SUFFIXES[picture.format]:
+    if path.suffix.casefold() not in opener.SUFFIXES[picture.format]:
         notes.append(f"named {path.suffix or 'without an ending'}, is {picture.format}")
     grey = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2GRAY)
     columns = {
-        "status": "ok", "reason": "", "width": width, "height": height, "mode": picture.mode,
-        "format": picture.format, "brightness": round(float(grey.mean()), 1), "notes": "; ".join(notes),
-    }  # fmt: skip
+        "status": "ok",
+        "reason": "",
+        "width": width,
+        "height": height,
+        "mode": picture.mode,
+        "format": picture.format,
+        "brightness": round(float(grey.mean()), 1),
+        "notes": "; ".join(notes),
+    }
     return Finding(columns, perceptual_hashes(grey))
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from covpool import artifacts, processes
-from covpool.params import Validate
+from covpool.config import Validate
+from covpool.pipeline import artifacts, process_pool
 from covpool.validation import counts, duplicates
 from covpool.validation.errors import ValidationError
 from covpool.validation.inspection import inspect
@@ -37,7 +37,7 @@ def validate(
     """
     rows = artifacts.read_csv(Path(raw) / "manifest.csv", artifacts.MANIFEST_COLUMNS)
     hashes = []
-    findings = processes.ordered_map(partial(inspect, Path(raw)), rows, workers or processes.usable_cores())
+    findings = process_pool.ordered_map(partial(inspect, Path(raw)), rows, workers or process_pool.usable_cores())
     with contextlib.closing(findings):
         for done, (row, finding) in enumerate(zip(rows, findings, strict=True), 1):
             row.update(finding.columns)

@@ -106,8 +106,11 @@ def face(axes, x, y, side):
         eye = (x + side_of_face * 0.15 * side, y + 0.06 * side)
         axes.add_patch(Ellipse(eye, 0.13 * side, 0.12 * side, fc="white", ec="none"))
         axes.add_patch(Circle(eye, 0.043 * side, fc=INK, ec="none"))
-        brow = [(eye[0] - 0.09 * side, eye[1] + 0.11 * side), (eye[0], eye[1] + 0.19 * side),
-                (eye[0] + 0.09 * side, eye[1] + 0.11 * side)]  # fmt: skip
+        brow = [
+            (eye[0] - 0.09 * side, eye[1] + 0.11 * side),
+            (eye[0], eye[1] + 0.19 * side),
+            (eye[0] + 0.09 * side, eye[1] + 0.11 * side),
+        ]
         curve = Curve(brow, [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3])
         axes.add_patch(PathPatch(curve, fc="none", ec="#4a352b", lw=1.4, capstyle="round"))
     axes.add_patch(Ellipse((x, y - 0.24 * side), 0.13 * side, 0.17 * side, fc="#7d2f32", ec="none"))
@@ -167,10 +170,16 @@ def draw_network():
     matrices = (
         (4, 12.5, covariance, "covariance pooling", "256×256", "over 144 positions"),
         (21.5, 8.2, projected, "BiMap", "128×128", "WᵀCW"),
-        (34, 8.2, apply_to_eigenvalues(lambda values: np.clip(values, 1e-4, 1e4), projected), "ReEig", "128×128",
-         "clip eigenvalues"),
+        (
+            34,
+            8.2,
+            apply_to_eigenvalues(lambda values: np.clip(values, 1e-4, 1e4), projected),
+            "ReEig",
+            "128×128",
+            "clip eigenvalues",
+        ),
         (46.5, 8.2, logarithm, "LogEig", "128×128", "matrix logarithm"),
-    )  # fmt: skip
+    )
     for number, (x, side, matrix, name, size, note) in enumerate(matrices):
         heat(axes, matrix, x, low + (12.5 - side) / 2, side, GREEN)
         label(axes, x + side / 2, low - 1.6, name, size, note)
@@ -178,11 +187,31 @@ def draw_network():
             before = matrices[number - 1]
             arrow(axes, (before[0] + before[1] + 0.5, low + 6.25), (x - 0.5, low + 6.25))
     turn = Curve(
-        [(96.0, 44.2), (98.2, 44.2), (98.2, 42), (98.2, 32.6), (98.2, 30), (95.6, 30), (12.9, 30), (10.25, 30),
-         (10.25, 27.8), (10.25, 24.5)],
-        [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3, Curve.LINETO, Curve.CURVE3, Curve.CURVE3, Curve.LINETO, Curve.CURVE3,
-         Curve.CURVE3, Curve.LINETO],
-    )  # fmt: skip
+        [
+            (96.0, 44.2),
+            (98.2, 44.2),
+            (98.2, 42),
+            (98.2, 32.6),
+            (98.2, 30),
+            (95.6, 30),
+            (12.9, 30),
+            (10.25, 30),
+            (10.25, 27.8),
+            (10.25, 24.5),
+        ],
+        [
+            Curve.MOVETO,
+            Curve.CURVE3,
+            Curve.CURVE3,
+            Curve.LINETO,
+            Curve.CURVE3,
+            Curve.CURVE3,
+            Curve.LINETO,
+            Curve.CURVE3,
+            Curve.CURVE3,
+            Curve.LINETO,
+        ],
+    )
     axes.add_patch(PathPatch(turn, fc="none", ec=MUTED, lw=1.2))
     arrow(axes, (10.25, 25.2), (10.25, 24.1))
 
@@ -197,17 +226,34 @@ def draw_network():
     for x, height, name, size, note, line in vectors:
         arrow(axes, (edge + 0.5, low + 6.25), (x - 1.4, low + 6.25))
         axes.add_patch(
-            FancyBboxPatch((x - 0.9, low + 6.25 - height / 2), 1.8, height, boxstyle="round,pad=0,rounding_size=0.5",
-                           fc=_mixed(ORANGE, 0.45) if line == "-" else "white", ec=ORANGE, lw=0.9, ls=line)
-        )  # fmt: skip
+            FancyBboxPatch(
+                (x - 0.9, low + 6.25 - height / 2),
+                1.8,
+                height,
+                boxstyle="round,pad=0,rounding_size=0.5",
+                fc=_mixed(ORANGE, 0.45) if line == "-" else "white",
+                ec=ORANGE,
+                lw=0.9,
+                ls=line,
+            )
+        )
         label(axes, x, low - 1.6, name, size, note)
         edge = x + 0.9
     write(figure, "network.svg")
 
 
 def heading(axes, x, y, number, title, formula):
-    axes.text(x, y, f"{number}", fontsize=10, color="white", fontweight="bold", ha="center", va="center",
-              bbox={"boxstyle": "circle,pad=0.28", "fc": GREEN, "ec": "none"})  # fmt: skip
+    axes.text(
+        x,
+        y,
+        f"{number}",
+        fontsize=10,
+        color="white",
+        fontweight="bold",
+        ha="center",
+        va="center",
+        bbox={"boxstyle": "circle,pad=0.28", "fc": GREEN, "ec": "none"},
+    )
     axes.text(x + 2.6, y, title, fontsize=10.5, fontweight="bold", va="center")
     axes.text(x + 2.6, y - 4.2, formula, fontsize=9.5, va="center")
 
@@ -238,8 +284,10 @@ def draw_pooling(axes, x, y, features, covariance):
     )
     block(axes, x + 6.6, y + 16.4, 6.4, 6.5, BLUE)
     for step in range(1, 12):
-        for line in (((x + 3.4 + step * 6.4 / 12,) * 2, (y + 13.2, y + 19.6)),
-                     ((x + 3.4, x + 9.8), (y + 13.2 + step * 6.4 / 12,) * 2)):  # fmt: skip
+        for line in (
+            ((x + 3.4 + step * 6.4 / 12,) * 2, (y + 13.2, y + 19.6)),
+            ((x + 3.4, x + 9.8), (y + 13.2 + step * 6.4 / 12,) * 2),
+        ):
             axes.plot(*line, color="white", lw=0.4)
     size = {"ha": "center", "va": "top", "fontsize": 7.8}
     axes.text(x + 8.4, y + 11.6, "12×12×256", **size)
@@ -249,8 +297,13 @@ def draw_pooling(axes, x, y, features, covariance):
     arrow(axes, (x + 27.6, y + 16.4), (x + 31, y + 16.4))
     heat(axes, covariance, x + 32, y + 10.2, 12.6, GREEN)
     axes.text(x + 38.3, y + 9.3, "C: 256×256", **size)
-    caption(axes, x + 2, y + 5.4, "How channels vary together over the face, rather than their mean.\n"
-                                  "The ridge, λ = 10⁻⁴, keeps every eigenvalue above zero.")  # fmt: skip
+    caption(
+        axes,
+        x + 2,
+        y + 5.4,
+        "How channels vary together over the face, rather than their mean.\n"
+        "The ridge, λ = 10⁻⁴, keeps every eigenvalue above zero.",
+    )
 
 
 def draw_bimap(axes, x, y, covariance):
@@ -267,8 +320,13 @@ def draw_bimap(axes, x, y, covariance):
     axes.text(x + 36.1, middle, "=", fontsize=13, ha="center", va="center")
     heat(axes, projected, x + 38.6, middle - 2.9, 5.8, GREEN)
     axes.text(x + 41.5, middle - 4.2, "X: 128×128", **size)
-    caption(axes, x + 2, y + 5.4, "A learnt projection that leaves the matrix symmetric and positive definite.\n"
-                                  "W's columns stay orthonormal: it moves on the Stiefel manifold.")  # fmt: skip
+    caption(
+        axes,
+        x + 2,
+        y + 5.4,
+        "A learnt projection that leaves the matrix symmetric and positive definite.\n"
+        "W's columns stay orthonormal: it moves on the Stiefel manifold.",
+    )
 
 
 def inset(figure, axes, x, y, width, height):
@@ -296,8 +354,13 @@ def draw_reeig(figure, axes, x, y):
     plot.set_yticks((1e-6, 1e-4, 1e-2, 1, 1e2), ("10⁻⁶", "10⁻⁴", "10⁻²", "1", "10²"))
     plot.minorticks_off()
     plot.legend(frameon=False, fontsize=8, loc="upper right")
-    caption(axes, x + 2, y + 5.4, "The ReLU of matrices: eigenvalues below the floor are raised to it.\n"
-                                  "Eigenvectors U are kept; a ceiling of 10⁴ guards the other end.")  # fmt: skip
+    caption(
+        axes,
+        x + 2,
+        y + 5.4,
+        "The ReLU of matrices: eigenvalues below the floor are raised to it.\n"
+        "Eigenvectors U are kept; a ceiling of 10⁴ guards the other end.",
+    )
 
 
 def draw_logeig(figure, axes, x, y):
@@ -311,8 +374,13 @@ def draw_logeig(figure, axes, x, y):
     plot.axhline(0, color=RULE, lw=0.8, zorder=0)
     plot.set(xlabel="eigenvalue s", ylabel="log s", xlim=(0, 8), ylim=(-3.6, 2.6))
     plot.set_yticks((-3, -2, -1, 0, 1, 2), ("−3", "−2", "−1", "0", "1", "2"))
-    caption(axes, x + 2, y + 5.4, "From the curved space of positive definite matrices to a flat one,\n"
-                                  "where flattening and a fully connected layer make sense.")  # fmt: skip
+    caption(
+        axes,
+        x + 2,
+        y + 5.4,
+        "From the curved space of positive definite matrices to a flat one,\n"
+        "where flattening and a fully connected layer make sense.",
+    )
 
 
 def draw_spd_layers():

@@ -1,6 +1,6 @@
 """Makes the README's pictures from the artifacts of a finished run of the default pipeline.
 
-    stages/py docs/pictures/make.py     (report.png also needs Chromium on the PATH)
+stages/py docs/pictures/make.py     (report.png also needs Chromium on the PATH)
 """
 
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 HERE = Path(__file__).resolve().parent
 PEOPLE = ("id0021", "id0026", "id0014", "id0033")
@@ -35,11 +35,20 @@ def report():
         return
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
-            [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--user-data-dir=" + profile,
-             "--window-size=1100,1250", "--screenshot={}".format(HERE / "report.png"),
-             (artifacts.REPORTS / "index.html").resolve().as_uri()],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                chromium,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--user-data-dir=" + profile,
+                "--window-size=1100,1250",
+                "--screenshot={}".format(HERE / "report.png"),
+                (artifacts.REPORTS / "index.html").resolve().as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+        )
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covpool.classes import CANONICAL
-from covpool.params import load_params
+from covpool.config import load_params
+from covpool.config.vocabulary import CANONICAL
 
 
 @pytest.fixture(scope="session")
@@ -43,5 +43,5 @@ def sfew(tmp_path, picture):
         for name in ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"):
             for index in range(2):
                 number += 1
-                picture(tmp_path / "SFEW_100" / split / name / "Film_{:03d}.png".format(index), number)
+                picture(tmp_path / "SFEW_100" / split / name / f"Film_{index:03d}.png", number)
     return tmp_path / "SFEW_100"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covpool import artifacts
-from covpool.classes import CANONICAL
+from covpool.config.vocabulary import CANONICAL
 from covpool.datasets import DatasetError, fetch
-from covpool.datasets.fetch import missing_source
 from covpool.datasets.layouts import FER2013_LABELS, RAFDB_LABELS
+from covpool.datasets.local_source import missing_source
+from covpool.pipeline import artifacts
 
 
 def run(settings, tmp_path):
@@ -72,7 +72,7 @@ def test_the_same_source_gives_the_same_bytes_and_old_pictures_go(sfew, tmp_path
         ("sfew_100", lambda root, picture: shutil.rmtree(root / "Train"), "SFEW is given to researchers who sign"),
         ("sfew", lambda root, picture: picture(root / "faces/Happy/a.png"), "faces is no split"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_an_error_that_names_it(sfew, tmp_path, settings, picture, kind, spoil, message):
     spoil(sfew, picture)
     assert message in refusal(settings(sfew, kind), tmp_path)
@@ -125,8 +125,12 @@ def test_arrays_are_never_unpickled(sfew, tmp_path, settings):
 
 
 def test_missing_data_tells_the_layout_and_where_to_ask(tmp_path, settings):
-    for kind, page in [("sfew_100", "cs.anu.edu.au/few"), ("sfew", "cs.anu.edu.au/few"), ("rafdb", "whdeng.cn/RAF"),
-                       ("fer2013", "kaggle.com")]:  # fmt: skip
+    for kind, page in [
+        ("sfew_100", "cs.anu.edu.au/few"),
+        ("sfew", "cs.anu.edu.au/few"),
+        ("rafdb", "whdeng.cn/RAF"),
+        ("fer2013", "kaggle.com"),
+    ]:
         message = refusal(settings(tmp_path / "nowhere", kind), tmp_path)
         assert "nowhere does not exist: wanted " in message and page in message
         assert message == missing_source(settings(tmp_path / "nowhere", kind))
@@ -174,12 +178,14 @@ def test_sfew_says_that_its_test_pictures_have_no_labels(sfew, tmp_path, setting
 def test_classes_without_splits_are_split_by_the_seed(tmp_path, settings, picture):
     for name in ("happy", "sad"):
         for number in range(10):
-            picture(tmp_path / "set" / name / "{}.png".format(number))
+            picture(tmp_path / "set" / name / f"{number}.png")
     rows, said = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1}), tmp_path)
     counts = {split: [row["class"] for row in rows if row["split"] == split] for split in artifacts.SPLITS}
     assert {split: (names.count("happiness"), names.count("sadness")) for split, names in counts.items()} == {
-        "train": (7, 7), "val": (2, 2), "test": (1, 1),
-    }  # fmt: skip
+        "train": (7, 7),
+        "val": (2, 2),
+        "test": (1, 1),
+    }
     assert "split by dataset.split.seed: 14 train, 4 val, 2 test; the names tell no subjects" in said
     again, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1}), tmp_path)
     other, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1, "seed": 1}), tmp_path)
@@ -190,11 +196,13 @@ def test_a_subject_that_the_name_tells_stays_in_one_split(tmp_path, settings, pi
     for name in ("happy", "sad"):
         for subject in range(10):
             for take in range(2):
-                picture(tmp_path / "set" / name / "S{:03d}_{}.png".format(subject, take))
+                picture(tmp_path / "set" / name / f"S{subject:03d}_{take}.png")
     rows, said = run(settings(tmp_path / "set", split={"val": 0.3}), tmp_path)
     assert "10 subjects, told by the names of 40 of 40 pictures, stay together" in said
-    splits = {subject: {row["split"] for row in rows if row["subject"] == subject} for subject in
-              {row["subject"] for row in rows}}  # fmt: skip
+    splits = {
+        subject: {row["split"] for row in rows if row["subject"] == subject}
+        for subject in {row["subject"] for row in rows}
+    }
     assert len(splits) == 10 and all(len(found) == 1 for found in splits.values())
     assert sum(row["split"] == "val" for row in rows) == 12
     rows, _ = run(settings(tmp_path / "set", split={"subject": r"^s\d\d(\d)_"}), tmp_path)
@@ -213,7 +221,7 @@ def test_val_is_taken_from_train_where_there_is_only_a_test(tmp_path, settings, 
     for split, number in (("train", 10), ("test", 3)):
         for name in ("happy", "sad"):
             for index in range(number):
-                picture(tmp_path / "set" / split / name / "{}.png".format(index))
+                picture(tmp_path / "set" / split / name / f"{index}.png")
     rows, said = run(settings(tmp_path / "set"), tmp_path)
     assert "16 train, 4 val" in said
     assert [sum(row["split"] == split for row in rows) for split in artifacts.SPLITS] == [16, 4, 6]
@@ -226,8 +234,8 @@ def rafdb(tmp_path, picture):
     lines = []
     for split, number in (("train", 70), ("test", 14)):
         for index in range(number):
-            picture(tmp_path / "basic/Image/aligned/{}_{:05d}_aligned.jpg".format(split, index), index)
-            lines.append("{}_{:05d}.jpg {}".format(split, index, index % 7 + 1))
+            picture(tmp_path / f"basic/Image/aligned/{split}_{index:05d}_aligned.jpg", index)
+            lines.append(f"{split}_{index:05d}.jpg {index % 7 + 1}")
     (tmp_path / "basic" / "EmoLabel").mkdir()
     (tmp_path / "basic/EmoLabel/list_patition_label.txt").write_text("\n".join(lines) + "\n")
     return tmp_path / "basic"
@@ -249,19 +257,27 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("train_00001.jpg 8\n"),
-         "list_patition_label.txt:1: wanted a name train_NNNNN.jpg or test_NNNNN.jpg and a label from 1 to 7, given"),
+        (
+            lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("train_00001.jpg 8\n"),
+            "list_patition_label.txt:1: wanted a name train_NNNNN.jpg or test_NNNNN.jpg and a label from 1 to 7, given",
+        ),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("../train_1.jpg 1\n"), ":1: wanted a na"),
-        (lambda root: (root / "EmoLabel/list_patition_label.txt").open("a").write("test_00013.jpg 2\n"),
-         "list_patition_label.txt: test_00013.jpg stands in lines 84 and 85"),
+        (
+            lambda root: (root / "EmoLabel/list_patition_label.txt").open("a").write("test_00013.jpg 2\n"),
+            "list_patition_label.txt: test_00013.jpg stands in lines 84 and 85",
+        ),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").write_bytes(b"\xff"), "is no UTF-8 text"),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").unlink(), "has no list: wanted EmoLabel/list_"),
-        (lambda root: (root / "Image/aligned/test_00003_aligned.jpg").unlink(),
-         "1 pictures of the list are not there, the first is Image/aligned/test_00003_aligned.jpg"),
-        (lambda root: (shutil.rmtree(root / "Image/aligned"), (root / "Image/aligned.zip").write_bytes(b"")),
-         "84 pictures of the list are not there, the first is Image/aligned/train_00000_aligned.jpg: unpack Image/"),
+        (
+            lambda root: (root / "Image/aligned/test_00003_aligned.jpg").unlink(),
+            "1 pictures of the list are not there, the first is Image/aligned/test_00003_aligned.jpg",
+        ),
+        (
+            lambda root: (shutil.rmtree(root / "Image/aligned"), (root / "Image/aligned.zip").write_bytes(b"")),
+            "84 pictures of the list are not there, the first is Image/aligned/train_00000_aligned.jpg: unpack Image/",
+        ),
     ],
-)  # fmt: skip
+)
 def test_rafdb_that_does_not_fit(rafdb, tmp_path, settings, spoil, message):
     spoil(rafdb)
     assert message in refusal(settings(rafdb, "rafdb"), tmp_path)
@@ -279,15 +295,17 @@ def fer_row(emotion, usage, seed=0):
 
 def test_fer2013_from_its_table(tmp_path, settings):
     usages = [("Training", "train"), ("PublicTest", "val"), ("PrivateTest", "test")]
-    made = [(emotion, usage, *fer_row(emotion, usage[0], seed)) for seed, (emotion, usage) in
-            enumerate((emotion, usage) for emotion in range(7) for usage in usages)]  # fmt: skip
+    made = [
+        (emotion, usage, *fer_row(emotion, usage[0], seed))
+        for seed, (emotion, usage) in enumerate((emotion, usage) for emotion in range(7) for usage in usages)
+    ]
     fer2013(tmp_path / "fer2013.csv", [row for _, _, row, _ in made])
     rows, _ = run(settings(tmp_path / "fer2013.csv", "fer2013"), tmp_path)
     assert len(rows) == 21
     by_source = {row["source"]: row for row in rows}
     names = "anger disgust fear happiness sadness surprise neutral".split()
     for line, (emotion, (_, split), _, pixels) in enumerate(made, 2):
-        row = by_source["fer2013.csv:{}".format(line)]
+        row = by_source[f"fer2013.csv:{line}"]
         assert (row["class"], row["split"]) == (names[emotion], split)
         with Image.open(tmp_path / "raw" / row["path"]) as image:
             assert image.mode == "L" and np.array_equal(np.asarray(image), pixels)
@@ -300,7 +318,7 @@ def test_fer2013_with_blanks_in_its_header_and_columns_in_another_order(tmp_path
     rows = []
     for usage in ("Training", "PublicTest"):
         emotion, pixels, _ = fer_row(3, usage)[0].split(",")
-        rows.append("{},{},{}".format(emotion, usage, pixels))
+        rows.append(f"{emotion},{usage},{pixels}")
     fer2013(folder / "icml_face_data.csv", rows, "emotion, Usage, pixels")
     rows, _ = run(settings(folder, "fer2013"), tmp_path)
     assert [(row["split"], row["class"]) for row in rows] == [("train", "happiness"), ("val", "happiness")]
@@ -345,15 +363,17 @@ def test_fer2013_tables_that_are_none(tmp_path, settings):
 def test_the_drawn_set_has_just_the_classes_that_are_asked_for(tmp_path, settings):
     import dataclasses
 
-    from covpool.datasets import rendered
+    from covpool import rendered
 
-    asked = settings("covpool/datasets/rendered", "rendered", classes=("joy", "sadness"))
+    asked = settings("covpool/rendered", "rendered", classes=("joy", "sadness"))
     asked = dataclasses.replace(asked, rendered=dataclasses.replace(asked.rendered, train=1, val=1, image_size=64))
     rows, _ = run(asked, tmp_path)
     assert [row["path"] for row in rows] == [
-        "train/joy/id0000_happiness_0.png", "train/sadness/id0000_sadness_0.png",
-        "val/joy/id0001_happiness_0.png", "val/sadness/id0001_sadness_0.png",
-    ]  # fmt: skip
+        "train/joy/id0000_happiness_0.png",
+        "train/sadness/id0000_sadness_0.png",
+        "val/joy/id0001_happiness_0.png",
+        "val/sadness/id0001_sadness_0.png",
+    ]
     assert sorted(path.name for path in (tmp_path / "raw").glob("*/*")) == ["joy", "joy", "sadness", "sadness"]
     drawn = np.asarray(Image.open(tmp_path / "raw" / rows[0]["path"]))
     alone = rendered.render_face(0, "happiness", image_size=64, seed=asked.rendered.seed).image

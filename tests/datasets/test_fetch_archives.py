@@ -12,9 +12,9 @@ import zipfile
 
 import pytest
 
+from covpool.config import load_params
 from covpool.datasets import DatasetError, archives, fetch
 from covpool.datasets.sources import open_source
-from covpool.params import load_params
 
 LIMITS = load_params().dataset.limits
 SUFFIXES = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
@@ -26,7 +26,7 @@ def pack(folder, path, top="SFEW_100"):
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
-                archive.write(file, "{}/{}".format(top, file.relative_to(folder)))
+                archive.write(file, f"{top}/{file.relative_to(folder)}")
     else:
         with tarfile.open(path, "w:" + path.suffix[1:].replace("tar", "")) as archive:
             archive.add(folder, top)
@@ -47,7 +47,7 @@ def test_an_archive_gives_what_its_folder_gives(sfew, tmp_path, settings, suffix
     # An archive in an archive is a file that is no picture: told, never opened.
     assert len([line for line in said if "val/Sad/nested.zip'" in line]) == 2
     sha256 = hashlib.sha256(packed.read_bytes()).hexdigest()
-    assert "{} has the SHA-256 {}; dataset.sha256 would check it".format(packed, sha256) in said
+    assert f"{packed} has the SHA-256 {sha256}; dataset.sha256 would check it" in said
     assert fetch(settings(packed, "sfew_100", sha256=sha256), tmp_path / "other", say=said.append) == rows
     with pytest.raises(DatasetError, match="{}, but dataset.sha256 is {}".format(sha256, "0" * 64)):
         fetch(settings(packed, "sfew_100", sha256="0" * 64), tmp_path / "other", say=said.append)
@@ -217,7 +217,8 @@ HOSTILE = {
     "zip longer than said": (zip_patched(lambda data: set_size(data, 10)), "at 'train/happy/odd.png' (Bad CRC-32"),
     "zip shorter than said": (zip_patched(lambda data: set_size(data, 5000)), "odd.png' is refused: it is not as long"),
     "zip other name inside": (
-        zip_patched(lambda data: bytes(data).replace(b"odd.png", b"abc.png", 1)), "is damaged at 'train/happy/odd.png'",
+        zip_patched(lambda data: bytes(data).replace(b"odd.png", b"abc.png", 1)),
+        "is damaged at 'train/happy/odd.png'",
     ),
     "zip ratio": (
         lambda path: zip_of(path, ("train/happy/odd.png", bytes(8 << 20))),
@@ -245,17 +246,19 @@ HOSTILE = {
     "tar negative size": (tar_raw(header("odd.png", -1024)), "'odd.png' is refused: its size is negative"),
     "tar too large a file": (tar_raw(header("odd.png", 3_000_000_000)), "'odd.png' is refused: its 3000000000 bytes a"),
     "tar header of gigabytes": (
-        tar_raw(header("odd.png", 4 << 30, type=tarfile.GNUTYPE_LONGNAME)), "(a header of 4294967296 bytes)",
+        tar_raw(header("odd.png", 4 << 30, type=tarfile.GNUTYPE_LONGNAME)),
+        "(a header of 4294967296 bytes)",
     ),
     "tar pax header of gigabytes": (
-        tar_raw(header("odd.png", 4 << 30, type=tarfile.XHDTYPE)), "(a header of 4294967296 bytes)",
+        tar_raw(header("odd.png", 4 << 30, type=tarfile.XHDTYPE)),
+        "(a header of 4294967296 bytes)",
     ),
     "tar headers without end": (
         tar_raw(*itertools.repeat(header("odd.png", 1, type=tarfile.GNUTYPE_LONGNAME) + b"a".ljust(512, b"\0"), 2000)),
         "is damaged at 'train/happy/a.png'",
     ),
     "tar bomb": (tar_bomb, "'train/happy/odd.png' is refused: it unpacks to more than dataset.limits.max_ratio (200)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -339,7 +342,7 @@ def test_memory_does_not_grow_with_a_member(tmp_path, settings):
 
 def test_a_tar_is_read_in_one_pass_forwards(tmp_path, monkeypatch):
     """Also where members end on a block: stepping back in gzip would start it anew for each."""
-    members = [("train/happy/{}.png".format(number), os.urandom(512 * 40)) for number in range(60)]
+    members = [(f"train/happy/{number}.png", os.urandom(512 * 40)) for number in range(60)]
     tar_of(tmp_path / "tar", *members)
     read = []
 

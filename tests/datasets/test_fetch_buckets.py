@@ -48,8 +48,8 @@ def bucket(server, settings):
             self.store.mkdir("faces")
 
         def at(self, name, kind="folder", scheme="s3", **changes):
-            url = "{}://faces/{}".format(scheme, name)
-            return settings("covpool/datasets/rendered", kind, endpoint=server, url=url, **changes)
+            url = f"{scheme}://faces/{name}"
+            return settings("covpool/rendered", kind, endpoint=server, url=url, **changes)
 
         def put(self, name, data):
             self.store.pipe("faces/" + name, data)
@@ -130,7 +130,7 @@ def test_what_is_not_there_is_told(bucket, tmp_path, settings, server):
 
 def test_a_store_that_is_not_there_is_told(tmp_path, settings, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    asked = settings("covpool/datasets/rendered", endpoint="http://127.0.0.1:9", url="s3://faces/x.zip")
+    asked = settings("covpool/rendered", endpoint="http://127.0.0.1:9", url="s3://faces/x.zip")
     for attempt in (lambda: get(asked, tmp_path), lambda: buckets.BucketFolder(asked, tmp_path, print)):
         with pytest.raises(DatasetError, match="s3://faces/x.zip broke off 6 times .*Could not connect.*run it again"):
             attempt()
@@ -206,8 +206,13 @@ def test_a_folder_in_a_bucket_gives_what_a_local_one_gives(bucket, sfew, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         fetch(asked, tmp_path / "raw", downloads=tmp_path / "downloads", progress=interrupt, say=said.append)
     assert len(brought) == 10
-    rows = fetch(asked, tmp_path / "raw", downloads=tmp_path / "downloads", downloaded=lambda *now: seen.append(now),
-                 say=said.append)  # fmt: skip
+    rows = fetch(
+        asked,
+        tmp_path / "raw",
+        downloads=tmp_path / "downloads",
+        downloaded=lambda *now: seen.append(now),
+        say=said.append,
+    )
     assert rows == local and "'readme.txt'" in said[-1] and "'.DS_Store'" in said[-2]
     # No object came twice, and none that is no picture.
     assert len(brought) == len(set(brought)) == 28
@@ -221,9 +226,12 @@ def test_a_folder_in_a_bucket_gives_what_a_local_one_gives(bucket, sfew, tmp_pat
 
 @pytest.mark.parametrize(
     "name, reason",
-    [("../evil.png", "its path leads out of"), ("train//happy/a.png", "its path has empty parts"),
-     ("train/Happy/A.PNG", "it differs from 'train/Happy/A.PNG' only by case")],
-)  # fmt: skip
+    [
+        ("../evil.png", "its path leads out of"),
+        ("train//happy/a.png", "its path has empty parts"),
+        ("train/Happy/A.PNG", "it differs from 'train/Happy/A.PNG' only by case"),
+    ],
+)
 def test_hostile_names_in_a_bucket_are_refused(bucket, tmp_path, name, reason):
     bucket.put("sets/train/happy/a.png", b"x")
     bucket.put("sets/" + name, b"x")

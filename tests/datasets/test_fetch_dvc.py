@@ -7,7 +7,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from pipeline_project import change, dvc, make_project, rows
+
+from tests.pipeline_project import change, dvc, make_project, rows
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def served(project):
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(project / "served"))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield "http://127.0.0.1:{}/faces.zip".format(server.server_port)
+        yield f"http://127.0.0.1:{server.server_port}/faces.zip"
         server.shutdown()
         thread.join()
 
@@ -58,7 +59,7 @@ def test_a_changed_archive_is_noticed(project):
 
 def test_an_address_is_fetched_and_its_revision_fetches_again(project, served):
     shutil.copy(project / "faces.zip", project / "served")
-    change(project, {"dataset.source": "covpool/datasets/rendered", "dataset.url": served})
+    change(project, {"dataset.source": "covpool/rendered", "dataset.url": served})
     shown = dvc(project, "repro", "fetch")
     assert "fetch: 56 pictures" in shown and "has the SHA-256" in shown and "Traceback" not in shown
     assert "didn't change" in dvc(project, "repro", "fetch") and not changed_stages(project)

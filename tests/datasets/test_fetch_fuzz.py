@@ -29,7 +29,7 @@ def members(picture, folder):
     for split in ("train", "val"):
         for name in ("happy", "sad"):
             for number in range(2):
-                yield "set/{}/{}/{}.png".format(split, name, number), data
+                yield f"set/{split}/{name}/{number}.png", data
     yield "set/long/" + "n" * 120 + "/notes.txt", b"notes"
 
 
@@ -65,12 +65,14 @@ def bases(picture, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     entries = list(members(picture, folder))
     gnu = tar(entries, tarfile.GNU_FORMAT)
-    labels = "".join("{}_{}.jpg {}\n".format(split, number, number % 7 + 1) for split in ("train", "test")
-                     for number in range(35)).encode()  # fmt: skip
+    labels = "".join(
+        f"{split}_{number}.jpg {number % 7 + 1}\n" for split in ("train", "test") for number in range(35)
+    ).encode()
 
     def rafdb(text):
-        pictures = [("Image/aligned/{}_aligned.jpg".format(line.split(".")[0]), b"x") for line in
-                    labels.decode().splitlines()]  # fmt: skip
+        pictures = [
+            ("Image/aligned/{}_aligned.jpg".format(line.split(".")[0]), b"x") for line in labels.decode().splitlines()
+        ]
         return zipped([("EmoLabel/list_patition_label.txt", text), *pictures])
 
     return folder, {
@@ -111,7 +113,7 @@ def corrupted(data, corruptions):
 @contextmanager
 def no_hang():
     def late(*_):
-        raise AssertionError("an input took longer than {} seconds".format(SECONDS))
+        raise AssertionError(f"an input took longer than {SECONDS} seconds")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
@@ -145,8 +147,13 @@ def test_corrupted_sources_give_pictures_or_the_clear_error(bases, settings, for
     run(base)
     assert ends == {"pictures": 1, "error": 0}
 
-    @profile(max_examples=INPUTS * FACTOR, derandomize=FACTOR == 1, deadline=None, database=None,
-             suppress_health_check=list(HealthCheck))  # fmt: skip
+    @profile(
+        max_examples=INPUTS * FACTOR,
+        derandomize=FACTOR == 1,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(CORRUPTIONS)
     def corrupt(corruptions):
         run(corrupted(base, corruptions))

@@ -11,7 +11,7 @@ SHARES = st.tuples(st.floats(0.01, 0.45), st.one_of(st.just(0.0), st.floats(0.01
 
 
 def pictures(counts):
-    return [("{}/{}".format(name, index), name, "") for name, count in counts.items() for index in range(count)]
+    return [(f"{name}/{index}", name, "") for name, count in counts.items() for index in range(count)]
 
 
 @given(st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 60), min_size=1), SHARES, st.integers(0, 2**31 - 1))
@@ -27,7 +27,7 @@ def test_each_class_has_its_share_to_within_one_picture(counts, shares, seed):
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), max_size=80), SHARES, st.randoms())
 def test_no_subject_is_in_two_splits_and_the_order_does_not_matter(takes, shares, random):
-    rows = [("{}/{}".format(name, index), name, "S{}".format(who)) for index, (name, who) in enumerate(takes)]
+    rows = [(f"{name}/{index}", name, f"S{who}") for index, (name, who) in enumerate(takes)]
     chosen = stratified_split(rows, *shares, seed=1)
     subjects = {path: subject for path, _, subject in rows}
     assert len({(subjects[path], split) for path, split in chosen.items()}) == len(set(subjects.values()))
@@ -36,7 +36,7 @@ def test_no_subject_is_in_two_splits_and_the_order_does_not_matter(takes, shares
 
 
 def test_subjects_of_equal_size_fill_the_shares():
-    rows = [("{}{}".format(name, who), name, str(who)) for who in range(100) for name in "abc"]
+    rows = [(f"{name}{who}", name, str(who)) for who in range(100) for name in "abc"]
     chosen = stratified_split(rows, 0.2, 0.1, 3)
     assert Counter((path[0], split) for path, split in chosen.items()) == Counter(
         {(name, split): count for name in "abc" for split, count in (("train", 70), ("val", 20), ("test", 10))}

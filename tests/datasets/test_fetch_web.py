@@ -32,13 +32,16 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self):
-        return "http://127.0.0.1:{}/pub/faces.zip".format(self.server_port)
+        return f"http://127.0.0.1:{self.server_port}/pub/faces.zip"
 
     def fields(self):
         """ETag and Last-Modified of the content, by the names in `validators`."""
         digest = hashlib.md5(self.content).hexdigest()
-        every = {"ETag": '"{}"'.format(digest), "Weak": 'W/"{}"'.format(digest),
-                 "Last-Modified": formatdate(int(digest[:7], 16), usegmt=True)}  # fmt: skip
+        every = {
+            "ETag": f'"{digest}"',
+            "Weak": f'W/"{digest}"',
+            "Last-Modified": formatdate(int(digest[:7], 16), usegmt=True),
+        }
         return {("ETag" if name == "Weak" else name): every[name] for name in self.validators}
 
 
@@ -63,8 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         if start and server.ranges and current:
             first = int(start[1])
             if first >= len(content):
-                return self.answer(416, {"Content-Range": "bytes */{}".format(len(content))})
-            fields["Content-Range"] = "bytes {}-{}/{}".format(first, len(content) - 1, len(content))
+                return self.answer(416, {"Content-Range": f"bytes */{len(content)}"})
+            fields["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
             return self.answer(206, fields, content[first:])
         return self.answer(200, fields, content)
 
@@ -79,8 +82,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         end = self.server.breaks.pop(0) if self.server.breaks else None
         if body and not self.server.lengths:
-            body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in
-                            (body[at : at + 9999] for at in range(0, len(body), 9999))) + b"0\r\n\r\n"  # fmt: skip
+            body = (
+                b"".join(
+                    b"%x\r\n%s\r\n" % (len(part), part)
+                    for part in (body[at : at + 9999] for at in range(0, len(body), 9999))
+                )
+                + b"0\r\n\r\n"
+            )
         # Before they are sent: whoever has got them may look at once.
         self.server.sent += len(body[:end])
         self.wfile.write(body[:end])
@@ -107,12 +115,14 @@ def server(monkeypatch):
 @pytest.fixture
 def get(server, tmp_path, settings):
     """Downloads from the server: the path of what came, what was said, what the progress was told."""
+
     def run(url=None, **changes):
-        asked = settings("covpool/datasets/rendered", url=url or server.url, **changes)
+        asked = settings("covpool/rendered", url=url or server.url, **changes)
         run.said, run.progress = [], []
         folder = remote.folder_of(asked, tmp_path / "downloads")
-        return remote.download(asked, folder, web.transport(asked.url), lambda *now: run.progress.append(now),
-                               run.said.append)  # fmt: skip
+        return remote.download(
+            asked, folder, web.transport(asked.url), lambda *now: run.progress.append(now), run.said.append
+        )
 
     return run
 
@@ -135,8 +145,12 @@ def test_breaks_are_bridged_without_sending_anything_twice(server, get, validato
     assert get().read_bytes() == CONTENT
     assert server.sent == len(CONTENT)
     assert [request.get("Range") for request in server.requests] == [
-        None, "bytes=100000-", "bytes=100000-", "bytes=100001-", "bytes=150001-",
-    ]  # fmt: skip
+        None,
+        "bytes=100000-",
+        "bytes=100000-",
+        "bytes=100001-",
+        "bytes=150001-",
+    ]
     assert all(request["If-Range"] in server.fields().values() for request in server.requests[1:])
 
 
@@ -151,7 +165,7 @@ def test_the_next_run_goes_on_where_the_last_one_stopped(server, get):
 
 
 def test_an_interrupt_keeps_what_came(server, get, tmp_path, settings):
-    asked = settings("covpool/datasets/rendered", url=server.url)
+    asked = settings("covpool/rendered", url=server.url)
 
     def interrupt(done, total):
         if done > 100_000:
@@ -283,8 +297,12 @@ def test_redirects_are_followed_but_not_out_of_encryption(server, get, monkeypat
 
 def test_the_name_in_an_address_is_no_path(get, server):
     base = server.url.rsplit("/", 2)[0]
-    for tail, name in [("/a/%2e%2e", "download"), ("/x%2f..%2f..%2fevil", "evil"), ("/.hidden", "download"),
-                       ("/set%20one.tar.gz?v=2", "set one.tar.gz")]:  # fmt: skip
+    for tail, name in [
+        ("/a/%2e%2e", "download"),
+        ("/x%2f..%2f..%2fevil", "evil"),
+        ("/.hidden", "download"),
+        ("/set%20one.tar.gz?v=2", "set one.tar.gz"),
+    ]:
         path = get(base + tail)
         assert path.name == name and path.parent.parent.name == "downloads"
 
@@ -296,7 +314,7 @@ def test_a_data_set_from_a_server_lands_in_raw(server, sfew, tmp_path, settings)
     server.content = (tmp_path / "set.zip").read_bytes()
     server.breaks = [5000, 7000]
     said = []
-    asked = settings("covpool/datasets/rendered", "sfew_100", url=server.url)
+    asked = settings("covpool/rendered", "sfew_100", url=server.url)
     rows = fetch(asked, tmp_path / "raw", downloads=tmp_path / "downloads", say=said.append)
     assert len(rows) == 28 and server.sent == len(server.content)
     sha256 = hashlib.sha256(server.content).hexdigest()
@@ -308,7 +326,7 @@ def test_a_data_set_from_a_server_lands_in_raw(server, sfew, tmp_path, settings)
 
 
 def test_two_at_once_download_once(server, tmp_path, settings):
-    asked = settings("covpool/datasets/rendered", url=server.url)
+    asked = settings("covpool/rendered", url=server.url)
     folder, found = remote.folder_of(asked, tmp_path / "downloads"), []
 
     def run():

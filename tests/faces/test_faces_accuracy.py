@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from covpool.datasets.rendered import render_face
 from covpool.faces import Face, align, detect, geometry
+from covpool.rendered import render_face
 
 SIZE, MARGIN = 100, 6
 EYE_DISTANCE = geometry.EYE_DISTANCE * SIZE / geometry.FRAME

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covpool import artifacts
 from covpool.faces import (
     DetectorMissing,
     NormaliseError,
@@ -25,7 +24,8 @@ from covpool.faces import (
     decode_picture,
     describe,
     normalise_dataset,
-)  # fmt: skip
+)
+from covpool.pipeline import artifacts
 
 CLASSES = ("anger", "happiness", "surprise")
 
@@ -349,9 +349,13 @@ def started(dataset) -> subprocess.Popen:
     script = dataset.root / "run.py"
     script.write_text(textwrap.dedent(SCRIPT.format(classes=CLASSES)))
     run = subprocess.Popen(
-        [sys.executable, str(script), str(dataset.root)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, str(script), str(dataset.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        start_new_session=True,
+    )
     for _ in range(DONE):
         assert run.stdout.readline()
     return run

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 SIZE = 112
@@ -28,17 +28,34 @@ def parameters():
     return {
         "dataset": {"kind": "rendered", "classes": list(CLASSES)},
         "normalise": {"detector": "mtcnn", "size": 100, "margin": 6, "min_score": 0.9, "fallback": "center"},
-        "network": {"model_def": "covpoolnet2", "pooling": "covariance", "embedding_size": 128, "vectorise": "full",
-                    "normalisation": "per_image", "batch_norm_decay": 0.9},
+        "network": {
+            "model_def": "covpoolnet2",
+            "pooling": "covariance",
+            "embedding_size": 128,
+            "vectorise": "full",
+            "normalisation": "per_image",
+            "batch_norm_decay": 0.9,
+        },
         "spd": {"method": "eigh", "epsilon": 1e-4, "maximum": 1e4},
         "train": {
-            "epochs": EPOCHS, "epoch_size": EPOCH_SIZE, "batch_size": BATCH, "optimizer": "ADAM",
-            "learning_rate": -1.0, "schedule": [[0, 0.001], [8, 0.0003]], "weight_decay": 0.0,
-            "center_loss_factor": 0.0, "keep_probability": 0.5, "random_crop": True, "random_flip": True,
-            "random_rotate": False, "nrof_preprocess_threads": 4, "pretrained_model": "", "log_histograms": False,
+            "epochs": EPOCHS,
+            "epoch_size": EPOCH_SIZE,
+            "batch_size": BATCH,
+            "optimizer": "ADAM",
+            "learning_rate": -1.0,
+            "schedule": [[0, 0.001], [8, 0.0003]],
+            "weight_decay": 0.0,
+            "center_loss_factor": 0.0,
+            "keep_probability": 0.5,
+            "random_crop": True,
+            "random_flip": True,
+            "random_rotate": False,
+            "nrof_preprocess_threads": 4,
+            "pretrained_model": "",
+            "log_histograms": False,
             "adam": {"beta1": 0.9, "epsilon": 1e-4},
         },
-    }  # fmt: skip
+    }
 
 
 class Project:
@@ -56,10 +73,17 @@ class Project:
         self.hash = artifacts.faces_hash(root / artifacts.FACES)
 
     def _write_data(self, counts):
-        rejected = {"path": "train/odd.png", "split": "train", "class": self.classes[0], "status": "bad",
-                    "reason": "cannot be decoded"}  # fmt: skip
-        manifest = [{**row, "status": "ok", "width": 176, "height": 176 + place % 3, "mode": "RGB"}
-                    for place, row in enumerate(self.rows)]  # fmt: skip
+        rejected = {
+            "path": "train/odd.png",
+            "split": "train",
+            "class": self.classes[0],
+            "status": "bad",
+            "reason": "cannot be decoded",
+        }
+        manifest = [
+            {**row, "status": "ok", "width": 176, "height": 176 + place % 3, "mode": "RGB"}
+            for place, row in enumerate(self.rows)
+        ]
         self.write_csv("data/validated/manifest.csv", artifacts.VALIDATED_COLUMNS, [*manifest, rejected])
         for split, _ in counts:
             rows = [row for row in self.rows if row["split"] == split]
@@ -70,15 +94,29 @@ class Project:
             self.write_csv(
                 f"data/faces/{split}.csv",
                 artifacts.FACES_COLUMNS,
-                [{"label": self.classes.index(row["class"]), "class": row["class"], "source": row["path"],
-                  "method": "mtcnn", "score": 0.99} for row in rows],
-            )  # fmt: skip
+                [
+                    {
+                        "label": self.classes.index(row["class"]),
+                        "class": row["class"],
+                        "source": row["path"],
+                        "method": "mtcnn",
+                        "score": 0.99,
+                    }
+                    for row in rows
+                ],
+            )
         self.write_json("data/faces/classes.json", list(self.classes))
-        self.write_json("data/normalise.json", {
-            split: {name: {"found": many - (place == 2), "fallback": int(place == 2), "dropped": 0}
-                    for place, name in enumerate(self.classes)} | {"all": {"found": 0, "fallback": 0, "dropped": 0}}
-            for split, many in counts
-        })  # fmt: skip
+        self.write_json(
+            "data/normalise.json",
+            {
+                split: {
+                    name: {"found": many - (place == 2), "fallback": int(place == 2), "dropped": 0}
+                    for place, name in enumerate(self.classes)
+                }
+                | {"all": {"found": 0, "fallback": 0, "dropped": 0}}
+                for split, many in counts
+            },
+        )
         sheets = self.root / "data" / "sheets"
         sheets.mkdir(parents=True)
         Image.fromarray(np.hstack([_face(2, number) for number in range(6)])).save(sheets / "worst.png")
@@ -124,26 +162,53 @@ class Project:
     def _record(self, name, kind, device, history, times):
         last = [row["seconds"] for row in times if row["epoch"] == EPOCHS]
         return {
-            "format": 1, "name": name, "kind": kind,
+            "format": 1,
+            "name": name,
+            "kind": kind,
             "files": artifacts.file_hashes(self.root / "runs" / name, ("history.csv", "times.csv")),
             "device": {"name": device, "count": 1, "driver": "550.54" if kind == "gpu" else None, "threads": 2},
             "tensorflow": {"version": "1.15.2", "build": "intel", "python": "3.7.17"},
             "host": {"cpu": "Intel Xeon Platinum 8481C", "cores": 2, "memory_bytes": 24 * 2**30, "system": "Linux"},
             "parameters": parameters(),
-            "data": {"hash": self.hash, "kind": "rendered", "classes": list(self.classes), "pretrained": None,
-                     "images": {split: sum(row["split"] == split for row in self.rows) for split in ("train", "val")}},
+            "data": {
+                "hash": self.hash,
+                "kind": "rendered",
+                "classes": list(self.classes),
+                "pretrained": None,
+                "images": {split: sum(row["split"] == split for row in self.rows) for split in ("train", "val")},
+            },
             "code": {"revision": "3f2a9c1d", "modified": False, "hash": "5" * 64},
-            "progress": {"epochs": EPOCHS, "epoch_size": EPOCH_SIZE, "steps": EPOCHS * EPOCH_SIZE,
-                         "batch_size": BATCH, "resumed": False},
-            "loss": {"total": history[-1]["loss"], "cross_entropy": history[-1]["cross_entropy"], "l2": 0.0,
-                     "center": 0.0},
-            "accuracy": {"train": history[-1]["accuracy"], "val": history[-1]["val_accuracy"], "best_val": 0.87,
-                         "best_epoch": 11},
-            "speed": {"seconds_per_step": float(np.mean(last)), "median": float(np.median(last)),
-                      "p90": float(np.percentile(last, 90)), "first_step": 4.2, "start_up": 6.5,
-                      "waiting_share": 0.021, "images_per_second": BATCH / float(np.mean(last))},
-            "memory": {"peak_bytes": 3 * 2**30 + 12345}, "energy": {"joules": 18400.0 if kind == "gpu" else None},
-        }  # fmt: skip
+            "progress": {
+                "epochs": EPOCHS,
+                "epoch_size": EPOCH_SIZE,
+                "steps": EPOCHS * EPOCH_SIZE,
+                "batch_size": BATCH,
+                "resumed": False,
+            },
+            "loss": {
+                "total": history[-1]["loss"],
+                "cross_entropy": history[-1]["cross_entropy"],
+                "l2": 0.0,
+                "center": 0.0,
+            },
+            "accuracy": {
+                "train": history[-1]["accuracy"],
+                "val": history[-1]["val_accuracy"],
+                "best_val": 0.87,
+                "best_epoch": 11,
+            },
+            "speed": {
+                "seconds_per_step": float(np.mean(last)),
+                "median": float(np.median(last)),
+                "p90": float(np.percentile(last, 90)),
+                "first_step": 4.2,
+                "start_up": 6.5,
+                "waiting_share": 0.021,
+                "images_per_second": BATCH / float(np.mean(last)),
+            },
+            "memory": {"peak_bytes": 3 * 2**30 + 12345},
+            "energy": {"joules": 18400.0 if kind == "gpu" else None},
+        }
 
     def add_evaluation(self, name, rng):
         rows = [row for row in self.rows if row["split"] == "val"]
@@ -155,27 +220,49 @@ class Project:
             p = np.exp(logits) / np.exp(logits).sum()
             predicted = int(p.argmax())
             confusion[actual, predicted] += 1
-            predictions.append({
-                "source": row["path"], "actual": row["class"], "predicted": self.classes[predicted],
-                "confidence": repr(float(p.max())),
-                **{f"p_{other}": repr(float(value)) for other, value in zip(self.classes, p, strict=True)},
-            })  # fmt: skip
+            predictions.append(
+                {
+                    "source": row["path"],
+                    "actual": row["class"],
+                    "predicted": self.classes[predicted],
+                    "confidence": repr(float(p.max())),
+                    **{f"p_{other}": repr(float(value)) for other, value in zip(self.classes, p, strict=True)},
+                }
+            )
         per_class, hits = [], np.diag(confusion)
         for place, other in enumerate(self.classes):
             precision = hits[place] / max(1, confusion[:, place].sum())
             recall = hits[place] / max(1, confusion[place].sum())
             f1 = 2 * precision * recall / max(1e-9, precision + recall)
-            per_class.append({"class": other, "images": int(confusion[place].sum()), "precision": float(precision),
-                              "recall": float(recall), "f1": float(f1)})  # fmt: skip
+            per_class.append(
+                {
+                    "class": other,
+                    "images": int(confusion[place].sum()),
+                    "precision": float(precision),
+                    "recall": float(recall),
+                    "f1": float(f1),
+                }
+            )
         self.write_csv(f"evaluation/{name}/predictions.csv", artifacts.predictions_columns(self.classes), predictions)
-        self.write_json(f"evaluation/{name}/scores.json", artifacts.seal({
-            "split": "val", "checkpoint": "best", "epoch": 11, "images": len(rows),
-            "accuracy": float(hits.sum() / len(rows)),
-            "mean_class_accuracy": float(np.mean([row["recall"] for row in per_class])),
-            "macro_f1": float(np.mean([row["f1"] for row in per_class])), "cross_entropy": 0.62,
-            "per_class": per_class, "confusion": confusion.tolist(), "classes": list(self.classes),
-            "files": artifacts.file_hashes(self.root / "evaluation" / name, ["predictions.csv"]),
-        }))  # fmt: skip
+        self.write_json(
+            f"evaluation/{name}/scores.json",
+            artifacts.seal(
+                {
+                    "split": "val",
+                    "checkpoint": "best",
+                    "epoch": 11,
+                    "images": len(rows),
+                    "accuracy": float(hits.sum() / len(rows)),
+                    "mean_class_accuracy": float(np.mean([row["recall"] for row in per_class])),
+                    "macro_f1": float(np.mean([row["f1"] for row in per_class])),
+                    "cross_entropy": 0.62,
+                    "per_class": per_class,
+                    "confusion": confusion.tolist(),
+                    "classes": list(self.classes),
+                    "files": artifacts.file_hashes(self.root / "evaluation" / name, ["predictions.csv"]),
+                }
+            ),
+        )
 
 
 def _face(place, number):
@@ -193,12 +280,23 @@ def _history(rng, loss):
         share = (epoch - 1) / (EPOCHS - 1)
         value = 2.1 + (loss - 2.1) * share**0.6 if epoch < EPOCHS else loss
         noise = float(rng.normal(0, 0.01)) if epoch < EPOCHS else 0.0
-        rows.append({
-            "epoch": epoch, "steps": epoch * EPOCH_SIZE, "learning_rate": 0.001 if epoch <= 8 else 0.0003,
-            "loss": value + noise, "cross_entropy": value + noise, "l2_loss": 0.0, "center_loss": 0.0,
-            "accuracy": 0.15 + 0.7 * share, "val_cross_entropy": value + 0.1, "val_accuracy": 0.14 + 0.6 * share**1.4,
-            "orthogonality": 2e-7 * (1 + share), "clipped": 0.002 * share, "condition": 900 * (1 + 4 * share),
-        })  # fmt: skip
+        rows.append(
+            {
+                "epoch": epoch,
+                "steps": epoch * EPOCH_SIZE,
+                "learning_rate": 0.001 if epoch <= 8 else 0.0003,
+                "loss": value + noise,
+                "cross_entropy": value + noise,
+                "l2_loss": 0.0,
+                "center_loss": 0.0,
+                "accuracy": 0.15 + 0.7 * share,
+                "val_cross_entropy": value + 0.1,
+                "val_accuracy": 0.14 + 0.6 * share**1.4,
+                "orthogonality": 2e-7 * (1 + share),
+                "clipped": 0.002 * share,
+                "condition": 900 * (1 + 4 * share),
+            }
+        )
     return rows
 
 
@@ -207,8 +305,16 @@ def _times(rng, seconds):
     rows = []
     for step in range(EPOCHS * EPOCH_SIZE):
         taken = seconds * (float(rng.gamma(60, 1 / 60)) + 50 * (step == 0))
-        rows.append({"epoch": 1 + step // EPOCH_SIZE, "step": step + 1, "steps": 1, "seconds": taken,
-                     "waiting_seconds": 0.02 * seconds, "warm_up": "true" if step == 0 else "false"})  # fmt: skip
+        rows.append(
+            {
+                "epoch": 1 + step // EPOCH_SIZE,
+                "step": step + 1,
+                "steps": 1,
+                "seconds": taken,
+                "waiting_seconds": 0.02 * seconds,
+                "warm_up": "true" if step == 0 else "false",
+            }
+        )
     return rows
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 from covpool.reporting import build_report, charts
 from covpool.reporting.runs import MISSING, READ, REFUSED
 
@@ -26,8 +26,12 @@ REMOVED = object()
 
 def everything(record):
     """A record with all that one may hold."""
-    record["device"]["options"] = {"precision_mode": "force_fp32", "loss_scaling": "off", "iterations_per_loop": 1,
-                                   "parameter_map": {"jit_compile": True}}  # fmt: skip
+    record["device"]["options"] = {
+        "precision_mode": "force_fp32",
+        "loss_scaling": "off",
+        "iterations_per_loop": 1,
+        "parameter_map": {"jit_compile": True},
+    }
     record["host"]["settings"] = {"KMP_BLOCKTIME": "1"}
     record["progress"].update(steps_per_loss=1, learning_rates=[[0, 0.001], [8, 0.0003]])
     record["parameters"]["train"]["scale_learning_rate"] = "linear"
@@ -117,10 +121,29 @@ def test_any_value_anywhere(two_runs, monkeypatch, file, data):
 
 
 CELLS = st.one_of(
-    st.sampled_from(["", "nan", "inf", "-inf", "-1", "0", "0.5", "7", "1e-320", "1e99", "1e308", "1e999", "1" * 30, '"',
-                     "a,b", "\n", "true"]),
+    st.sampled_from(
+        [
+            "",
+            "nan",
+            "inf",
+            "-inf",
+            "-1",
+            "0",
+            "0.5",
+            "7",
+            "1e-320",
+            "1e99",
+            "1e308",
+            "1e999",
+            "1" * 30,
+            '"',
+            "a,b",
+            "\n",
+            "true",
+        ]
+    ),
     TEXTS.filter(lambda text: "\ud800" not in text),
-)  # fmt: skip
+)
 TABLES = ["runs/npu/history.csv", "runs/npu/times.csv", "evaluation/npu/predictions.csv"]
 
 
@@ -163,9 +186,17 @@ def test_what_is_read_of_a_table_can_be_drawn(two_runs, monkeypatch, file, data)
 
 @pytest.mark.parametrize(
     "text",
-    ['{"content_hash": NaN}', '{"content_hash": 1e999}', '{"content_hash": "\\ud800"}', "[" * 100_000, "\0", "", "null",
-     "{" + 60 * '"a": {' + 61 * "}"],
-)  # fmt: skip
+    [
+        '{"content_hash": NaN}',
+        '{"content_hash": 1e999}',
+        '{"content_hash": "\\ud800"}',
+        "[" * 100_000,
+        "\0",
+        "",
+        "null",
+        "{" + 60 * '"a": {' + 61 * "}",
+    ],
+)
 @pytest.mark.parametrize("file", ["runs/npu/run.json", "evaluation/npu/scores.json"])
 def test_what_is_no_record_at_all(two_runs, monkeypatch, file, text):
     path = two_runs.root / file

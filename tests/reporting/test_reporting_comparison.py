@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from covpool import artifacts
-from covpool.params import NAMED_SCHEDULES
+from covpool.config import NAMED_SCHEDULES
+from covpool.pipeline import artifacts
 from covpool.reporting import build_report, comparison, page
 from covpool.reporting.runs import READ, Run, read_run
 
@@ -233,8 +233,9 @@ def test_what_changes_no_figure_but_the_time_is_remarked_upon(project):
     assert entries["npu"]["comparable"] and entries["gpu_2"]["comparable"]
     assert entries["npu"]["remarks"] == ["parameter train.nrof_preprocess_threads: 8 here, 4 at GPU"]
     assert entries["gpu_2"]["remarks"] == [
-        "device precision mixed here, nothing at GPU", "device threads nothing here, 2 at GPU"
-    ]  # fmt: skip
+        "device precision mixed here, nothing at GPU",
+        "device threads nothing here, 2 at GPU",
+    ]
 
 
 SCALES = {"none": lambda workers: 1, "linear": lambda workers: workers, "sqrt": lambda workers: workers**0.5}
@@ -352,8 +353,9 @@ TAKES_FLOAT16 = "allow_fp32_to_fp16 (float16 where the chip has no float32 opera
     ("change", "arithmetic"),
     [
         (
-            told(precision_mode="allow_mix_precision", loss_scaling="dynamic", loss_scale=32768.0,
-                 iterations_per_loop=5),
+            told(
+                precision_mode="allow_mix_precision", loss_scaling="dynamic", loss_scale=32768.0, iterations_per_loop=5
+            ),
             "precision_mode allow_mix_precision, loss_scaling dynamic from 32768, iterations_per_loop 5",
         ),
         (
@@ -363,13 +365,17 @@ TAKES_FLOAT16 = "allow_fp32_to_fp16 (float16 where the chip has no float32 opera
         (told(precision_mode="allow_fp32_to_fp16"), f"precision_mode {TAKES_FLOAT16}"),
         (told(precision_mode=""), f"no precision_mode, so by the adapter's default, {TAKES_FLOAT16}"),
         (
-            told(precision_mode="", loss_scaling="fixed", loss_scale=512.0,
-                 parameter_map={"precision_mode_v2": "mixed_float16"}),
+            told(
+                precision_mode="",
+                loss_scaling="fixed",
+                loss_scale=512.0,
+                parameter_map={"precision_mode_v2": "mixed_float16"},
+            ),
             "precision_mode_v2 mixed_float16, loss_scaling fixed at 512",
         ),
         (lambda record: None, "a precision that its record does not tell"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("other", ["gpu", "cpu", None])
 def test_what_an_npu_computed_in_is_told_beside_any_other(project, change, arithmetic, other):
     project.add_run("npu", change=change)
@@ -406,8 +412,9 @@ def test_a_score_says_of_which_pictures_and_weights_it_is(project):
     text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
     assert "val by the best checkpoint (epoch 11), 35 pictures | test by the last checkpoint (epoch 11)" in text
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
-    assert metrics["gpu"]["val_best"]["acc_pct"] == pytest.approx(100 * json.loads(
-        (project.root / "evaluation/gpu/scores.json").read_text())["accuracy"], rel=1e-5)  # fmt: skip
+    assert metrics["gpu"]["val_best"]["acc_pct"] == pytest.approx(
+        100 * json.loads((project.root / "evaluation/gpu/scores.json").read_text())["accuracy"], rel=1e-5
+    )
     assert "test_last" in metrics["npu"] and "acc_pct" not in metrics["npu"]
     rows = table(project, "reports/comparison.csv")
     assert [(row["split"], row["checkpoint"]) for row in rows[2:]] == [("val", "best"), ("test", "last")]
@@ -549,9 +556,12 @@ def test_a_missing_run_leaves_a_table_without_it(project):
     project.add_run("npu")
     entries, content = report(project, ["npu", "gpu"])
     assert entries["gpu"] == {
-        "name": "gpu", "label": "gpu", "title": "gpu", "status": "missing",
+        "name": "gpu",
+        "label": "gpu",
+        "title": "gpu",
+        "status": "missing",
         "reason": "runs/gpu/run.json does not exist",
-    }  # fmt: skip
+    }
     text = (project.root / "reports/comparison.md").read_text(encoding="utf-8")
     assert "Run gpu is missing" in text
     assert "| covpoolnet2, covariance pooling | 12 | 1.1900 | \N{EN DASH} |" in text
@@ -607,10 +617,20 @@ def test_published_figures_differ_by_name(project):
     project.add_run("cpu")
     entry = compared(project, ["cpu"])["cpu"]
     assert [item["what"] for item in entry["differs_from_published"]] == [
-        "data", "batch size", "epochs", "steps an epoch", "batch norm decay", "input normalisation",
-        "share kept by dropout", "weight decay", "center loss factor", "ADAM's epsilon", "learning rate",
-        "augmentation", "device",
-    ]  # fmt: skip
+        "data",
+        "batch size",
+        "epochs",
+        "steps an epoch",
+        "batch norm decay",
+        "input normalisation",
+        "share kept by dropout",
+        "weight decay",
+        "center loss factor",
+        "ADAM's epsilon",
+        "learning rate",
+        "augmentation",
+        "device",
+    ]
 
 
 def test_published_conditions_met_are_not_called_different(project):
@@ -619,9 +639,15 @@ def test_published_conditions_met_are_not_called_different(project):
         record["progress"].update(epochs=95, epoch_size=95, steps=9025, batch_size=128)
         record["parameters"]["network"].update(normalisation="none", batch_norm_decay=0.995)
         record["parameters"]["train"].update(
-            epochs=95, weight_decay=0.05, center_loss_factor=0.01, keep_probability=1.0, adam={"epsilon": 0.1},
-            random_crop=False, random_flip=False, schedule=[list(pair) for pair in NAMED_SCHEDULES["model1"]],
-        )  # fmt: skip
+            epochs=95,
+            weight_decay=0.05,
+            center_loss_factor=0.01,
+            keep_probability=1.0,
+            adam={"epsilon": 0.1},
+            random_crop=False,
+            random_flip=False,
+            schedule=[list(pair) for pair in NAMED_SCHEDULES["model1"]],
+        )
 
     project.add_run("npu", change=published)
     entry = compared(project, ["npu"])["npu"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covpool import artifacts
-from covpool.reporting import build_report, charts, pictures
+from covpool.pipeline import artifacts
+from covpool.reporting import build_report, charts, gallery
 from covpool.reporting.runs import read_run
 
 VOID = {"meta", "link", "img", "br", "path", "use"}
@@ -103,9 +103,14 @@ def test_equal_input_gives_equal_bytes(three):
     assert page(three, devices) == first
     assert {path.name: path.read_bytes() for path in sorted((three.root / "reports").iterdir())} == written
     assert set(written) == {
-        "index.html", "comparison.json", "comparison.csv", "comparison.md", "metrics.json", "curves.csv",
+        "index.html",
+        "comparison.json",
+        "comparison.csv",
+        "comparison.md",
+        "metrics.json",
+        "curves.csv",
         "step_times.csv",
-    }  # fmt: skip
+    }
 
 
 def test_nothing_of_the_machine_is_in_the_report(three):
@@ -173,11 +178,11 @@ def test_settings_of_the_environment_are_shown(three):
 
 def test_examples_are_the_most_confident(three):
     run = read_run(three.root, "npu")
-    faces = pictures.Faces(three.root, "val")
-    wrong, right = pictures.examples(run.evaluation.predictions, faces)
+    faces = gallery.Faces(three.root, "val")
+    wrong, right = gallery.examples(run.evaluation.predictions, faces)
     rows = artifacts.read_csv(three.root / "evaluation/npu/predictions.csv")
     missed = sorted((float(row["confidence"]) for row in rows if row["actual"] != row["predicted"]), reverse=True)
-    assert [example["confidence"] for example in wrong] == missed[: pictures.WRONG_SHOWN]
+    assert [example["confidence"] for example in wrong] == missed[: gallery.WRONG_SHOWN]
     for example in right:
         same = [row for row in rows if row["actual"] == row["predicted"] == example["actual"]]
         assert example["confidence"] == max(float(row["confidence"]) for row in same)
@@ -186,10 +191,10 @@ def test_examples_are_the_most_confident(three):
 
 def test_an_example_shows_its_own_face(three):
     run = read_run(three.root, "npu")
-    faces = pictures.Faces(three.root, "val")
+    faces = gallery.Faces(three.root, "val")
     table = artifacts.read_csv(three.root / "data/faces/val.csv")
     pixels = np.load(three.root / "data/faces/val.npy")
-    for example in sum(pictures.examples(run.evaluation.predictions, faces), []):
+    for example in sum(gallery.examples(run.evaluation.predictions, faces), []):
         place = next(number for number, row in enumerate(table) if row["source"] == example["source"])
         assert table[place]["class"] == example["actual"]
         shown = Image.open(io.BytesIO(base64.b64decode(example["image"].split(",", 1)[1])))
@@ -214,13 +219,13 @@ def test_records_are_reported_without_the_faces(three):
 def test_a_mismatched_array_of_faces_is_named(three):
     np.save(three.root / "data/faces/val.npy", np.zeros((3, 8, 8, 3), np.uint8))
     with pytest.raises(artifacts.ArtifactError, match=r"val\.npy is uint8 \(3, 8, 8, 3\); wanted uint8 \[35,"):
-        pictures.Faces(three.root, "val")
+        gallery.Faces(three.root, "val")
 
 
 def test_a_pickled_array_is_not_opened(three):
     np.save(three.root / "data/faces/val.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(artifacts.ArtifactError, match=r"no array of faces"):
-        pictures.Faces(three.root, "val")
+        gallery.Faces(three.root, "val")
 
 
 def test_the_data_set_is_counted(three):

@@ -1,4 +1,5 @@
 """What every TensorFlow test needs: graph mode under any build, a fresh graph, and a way to evaluate one."""
+
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,8 +16,11 @@ tf.logging.set_verbosity(tf.logging.ERROR)
 # The same examples in every run. Building a graph takes longer than hypothesis allows an example, and 6.79, the last
 # release for Python 3.7, now and then refuses small strategies as too large.
 hypothesis.settings.register_profile(
-    "tensorflow", deadline=None, derandomize=True,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large])
+    "tensorflow",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
 hypothesis.settings.load_profile("tensorflow")
 
 # The first session of a process decides for all how many threads an operation has, and on that the last digit of a sum

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covpool import artifacts
+from covpool.config import load_params
 from covpool.faces import PictureError
 from covpool.faces.crops import Settings, normalise_picture
-from covpool.params import load_params
+from covpool.pipeline import artifacts
 from covpool.validation import ValidationError, describe, validate
 from covpool.validation.inspection import inspect
 
@@ -113,8 +113,9 @@ def test_what_training_does_without_is_left_out_by_name_and_counted(raw, tmp_pat
     counts = run(raw, tmp_path, min_images_per_class=0, duplicates="drop_from_train")
     out = {path: row["reason"] for path, row in validated(tmp_path).items() if row["status"] == "left out"}
     assert out == {
-        "train/a/1.png": "duplicate of a picture of val", "train/b/larger.png": "duplicate of a picture of train",
-    }  # fmt: skip
+        "train/a/1.png": "duplicate of a picture of val",
+        "train/b/larger.png": "duplicate of a picture of train",
+    }
     assert counts["train"]["left_out"] == 2 and counts["train"]["usable"] == {"a": 1, "b": 1}
     with pytest.raises(ValidationError, match="min_images_per_class"):
         run(raw, tmp_path, min_images_per_class=2, duplicates="drop_from_train")
@@ -132,35 +133,54 @@ def test_pictures_shared_by_splits_fail_the_stage_if_asked(raw, tmp_path):
 
 def test_counts_and_tables_describe_the_usable_pictures(tmp_path):
     raw = tmp_path / "raw"
-    for number, (split, name, size, level) in enumerate((
-        ("train", "a", (40, 30), 0), ("train", "a", (64, 90), 100), ("train", "b", (20, 200), 255),
-        ("val", "b", (64, 64), 130),
-    )):  # fmt: skip
+    for number, (split, name, size, level) in enumerate(
+        (
+            ("train", "a", (40, 30), 0),
+            ("train", "a", (64, 90), 100),
+            ("train", "b", (20, 200), 255),
+            ("val", "b", (64, 64), 130),
+        )
+    ):
         path = raw / split / name / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", size, level).save(path)
     write_manifest(raw)
     counts = run(raw, tmp_path, min_images_per_class=0)
     assert counts["train"] == {
-        "pictures": 3, "bad": 0, "left_out": 0, "usable": {"a": 2, "b": 1}, "imbalance": 2.0,
+        "pictures": 3,
+        "bad": 0,
+        "left_out": 0,
+        "usable": {"a": 2, "b": 1},
+        "imbalance": 2.0,
         "shorter_side": {"least": 20, "median": 30.0, "largest": 64},
         "brightness": {"least": 0.0, "median": 100.0, "largest": 255.0},
-        "notes": {}, "duplicates": {"inside": 0, "across": 0, "of_another_class": 0},
-    }  # fmt: skip
+        "notes": {},
+        "duplicates": {"inside": 0, "across": 0, "of_another_class": 0},
+    }
     assert counts["val"]["imbalance"] is None
     folder = tmp_path / "validated"
     tables = {name: artifacts.read_csv(folder / f"{name}.csv") for name in ("balance", "brightness", "sizes")}
     assert [tuple(row.values()) for row in tables["balance"]] == [
-        ("train", "a", "2"), ("train", "b", "1"), ("val", "a", "0"), ("val", "b", "1"),
-    ]  # fmt: skip
+        ("train", "a", "2"),
+        ("train", "b", "1"),
+        ("val", "a", "0"),
+        ("val", "b", "1"),
+    ]
     assert [tuple(row.values()) for row in tables["sizes"]] == [
-        ("train", "16", "2"), ("train", "32", "0"), ("train", "64", "1"),
-        ("val", "16", "0"), ("val", "32", "0"), ("val", "64", "1"),
-    ]  # fmt: skip
+        ("train", "16", "2"),
+        ("train", "32", "0"),
+        ("train", "64", "1"),
+        ("val", "16", "0"),
+        ("val", "32", "0"),
+        ("val", "64", "1"),
+    ]
     bright = {(row["split"], row["brightness"]): row["pictures"] for row in tables["brightness"]}
     assert len(bright) == 32 and {key for key, many in bright.items() if many == "1"} == {
-        ("train", "0"), ("train", "96"), ("train", "240"), ("val", "128"),
-    }  # fmt: skip
+        ("train", "0"),
+        ("train", "96"),
+        ("train", "240"),
+        ("val", "128"),
+    }
 
 
 def test_a_data_set_without_a_usable_picture_is_counted(tmp_path):
@@ -253,7 +273,7 @@ ODD = {
     "empty.png": lambda path: path.write_bytes(b""),
     "cut.jpg": lambda path: path.write_bytes(good(path).read_bytes()[:-300]),
     "photo.png": lambda path: good(path, (300, 200)),
-}  # fmt: skip
+}
 UNUSABLE = {"float.tif", "wide.tif", "icon.png", "animated.gif", "tiny.png", "empty.png", "cut.jpg"}
 
 

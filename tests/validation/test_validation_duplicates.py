@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from covpool.datasets.rendered import render_face
+from covpool.rendered import render_face
 from covpool.validation import ValidationError, duplicates
 from covpool.validation.duplicates import EXACT, MIRRORED, NEAR, find_duplicates, near_pairs, perceptual_hashes
 
@@ -81,8 +81,9 @@ def test_near_pairs_are_those_that_comparing_all_finds(seed, count, most):
         bits[flipped] ^= 1
         hashes[index] = np.packbits(bits)
     table = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(-1, dtype=int)
-    wanted = [(one, two, table[one, two]) for one in range(count) for two in range(one + 1, count)
-              if table[one, two] <= most]  # fmt: skip
+    wanted = [
+        (one, two, table[one, two]) for one in range(count) for two in range(one + 1, count) if table[one, two] <= most
+    ]
     assert list(near_pairs(hashes, most)) == wanted
 
 
@@ -113,8 +114,7 @@ class Manifest:
 
     def found(self):
         return {
-            each.index: (each.other, each.kind, each.distance)
-            for each in find_duplicates(self.rows, self.hashes, MOST)
+            each.index: (each.other, each.kind, each.distance) for each in find_duplicates(self.rows, self.hashes, MOST)
         }
 
 

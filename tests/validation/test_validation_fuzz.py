@@ -27,13 +27,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from skimage import data
-from covpool import pictures
+from covpool.images import opener
 from covpool.faces import PictureError
 from covpool.faces.crops import Settings, normalise_picture
 from covpool.validation.inspection import inspect
 
 folder, copies, pixels = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-pictures.MAX_PIXELS = pixels
+opener.MAX_PIXELS = pixels
 warnings.simplefilter("ignore")  # Pillow's own, of damaged metadata.
 photo = Image.fromarray(data.astronaut()[20:240:3, 110:330:3])
 grey = np.asarray(photo.convert("L"))

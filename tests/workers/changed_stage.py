@@ -2,12 +2,13 @@
 
 Each worker writes its variables to `variables-<rank>.npz` after each epoch.
 """
+
 import os
 from pathlib import Path
 
 import numpy as np
 
-from covpool import launch
+from covpool.distributed import launcher
 
 
 def nothing():
@@ -91,14 +92,14 @@ def write_variables():
         original(self, session)
         with session.graph.as_default():
             values = session.run({each.op.name: each for each in tf.global_variables()})
-        np.savez("variables-{}.npz".format(self.workers.rank), **values)
+        np.savez(f"variables-{self.workers.rank}.npz", **values)
 
     Trainer._epoch = epoch
 
 
 if __name__ == "__main__":
     # A launcher stays as it is.
-    if launch.LAUNCHER in os.environ or "HOROVOD_RANK" in os.environ or os.environ["CHANGE_ALONE"]:
+    if launcher.LAUNCHER in os.environ or "HOROVOD_RANK" in os.environ or os.environ["CHANGE_ALONE"]:
         globals()[os.environ["CHANGE"]]()
         write_variables()
     stage = Path(__file__).resolve().parent.parent.parent / "stages" / "train.py"

@@ -1,16 +1,14 @@
 """Two NPU workers as the stage starts them, against the stand-in for npu_bridge, which goes through Horovod here."""
+
 import json
 import os
 import signal
-import sys
 import threading
 
 import pytest
-from workers_project import ROOT, TeamProject, ended, finished_steps, wait_until, workers_of
 
-sys.path.append(str(ROOT / "tests" / "tf" / "devices"))
-
-from npu_standin import give_npu  # noqa: E402
+from tests.tf.devices.npu_standin import give_npu  # noqa: E402
+from tests.workers.workers_project import TeamProject, ended, finished_steps, wait_until, workers_of
 
 NPUS = {"devices": ["npu"], "train.epochs": 4, "train.epoch_size": 2, "train.keep_probability": 1.0}
 
@@ -30,8 +28,9 @@ def exchange():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         shared = gloo_run.create_run_env_vars("127.0.0.1", ["lo"], server.server_address[1])
-        return dict({key: str(value) for key, value in shared.items()}, HOROVOD_FUSION_THRESHOLD="0",
-                    HOROVOD_LOG_LEVEL="fatal")  # fmt: skip
+        return dict(
+            {key: str(value) for key, value in shared.items()}, HOROVOD_FUSION_THRESHOLD="0", HOROVOD_LOG_LEVEL="fatal"
+        )
 
     yield make
     for server in servers:
@@ -56,7 +55,7 @@ def team(tmp_path):
     made = []
 
     def make(changes=None):
-        made.append(NpuTeam(tmp_path / "project-{}".format(len(made)), changes))
+        made.append(NpuTeam(tmp_path / f"project-{len(made)}", changes))
         return made[-1]
 
     return make

@@ -1,4 +1,5 @@
 """Several workers on this host, exchanging through Horovod: what they compute, that it repeats, and what stops it."""
+
 import csv
 import json
 import math
@@ -12,19 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from workers_project import ROOT, ended, finished_steps, wait_until, workers_of
 
-from covpool import artifacts, launch
+from covpool.distributed import launcher
+from covpool.pipeline import artifacts
+from tests.workers.workers_project import ROOT, ended, finished_steps, wait_until, workers_of
 
 #: Long enough to be disturbed in.
 LONG = {"train.epochs": 6, "train.epoch_size": 2}
 #: The real network with everything that is averaged over the workers, and W on its manifold. Small steps by plain
 #: gradients: Adam, or a maximum that another picture's pixel wins, makes more of the last digit than there is to see.
 WHOLE = {
-    "network.pooling": "covariance", "network.batch_norm_decay": 0.5, "train.class_weights": "balanced",
-    "train.epochs": 4, "train.epoch_size": 1, "train.weight_decay": 0.0001, "train.optimizer": "MOM",
+    "network.pooling": "covariance",
+    "network.batch_norm_decay": 0.5,
+    "train.class_weights": "balanced",
+    "train.epochs": 4,
+    "train.epoch_size": 1,
+    "train.weight_decay": 0.0001,
+    "train.optimizer": "MOM",
     "train.schedule": [[0, 0.0003]],
-}  # fmt: skip
+}
 
 
 def history(project):
@@ -69,26 +76,30 @@ def test_the_energy_is_that_of_all_workers_and_the_memory_that_of_the_fullest_de
 def test_worker_0_is_described_with_what_it_exchanges_and_nobody_is_started(project):
     team = project({"network.pooling": "covariance"}, 3)
     found = subprocess.run(
-        [str(ROOT / "stages" / "tf"), "-m", "covpool.devices.describe", "--device", "cpu", "--out", "out"],
-        cwd=str(team.folder), env=team.environment, capture_output=True, text=True,
-    )  # fmt: skip
+        [str(ROOT / "stages" / "tf"), "-m", "covpool.diagnostics.describe", "--device", "cpu", "--out", "out"],
+        cwd=str(team.folder),
+        env=team.environment,
+        capture_output=True,
+        text=True,
+    )
     assert (found.returncode, found.stderr) == (0, "")
     summary = (team.folder / "out/summary.md").read_text()
     assert "Worker 0 of 3;" in summary and "6 pictures of 48x48 (of 3 workers together 18);" in summary
     reduced = int(summary.split("| HorovodAllreduce | ")[1].split(" |")[0])
-    assert "| together | {} | ".format(reduced) in summary and "HorovodBroadcast" not in summary
+    assert f"| together | {reduced} | " in summary and "HorovodBroadcast" not in summary
     meta = tf.MetaGraphDef.FromString((team.folder / "out/graph.meta").read_bytes())
     import horovod.tensorflow  # noqa: F401 - its operations, without which the graph can't be read
+
     with tf.Graph().as_default():
         tf.train.import_meta_graph(meta)
         trained = [each.shape.num_elements() for each in tf.trainable_variables()]
-    assert "| gradients | {} | {} |".format(len(trained), 4 * sum(trained)) in summary
+    assert f"| gradients | {len(trained)} | {4 * sum(trained)} |" in summary
 
 
 @pytest.fixture(scope="module")
 def start_of(tmp_path_factory):
     """A checkpoint with moving statistics that fit its weights, for runs in which they stay as they are."""
-    from workers_project import TeamProject
+    from tests.workers.workers_project import TeamProject
 
     made = TeamProject(tmp_path_factory.mktemp("start") / "project", 1, dict(WHOLE, **{"train.epochs": 1}))
     assert made.run().returncode == 0
@@ -103,9 +114,10 @@ def compared(project, change, start):
         found = each.run(change)
         assert found.returncode == 0, found.stderr
     losses = [
-        abs(one[name] - two[name]) / abs(one[name]) for one, two in zip(history(alone), history(team))
+        abs(one[name] - two[name]) / abs(one[name])
+        for one, two in zip(history(alone), history(team))
         for name in ("loss", "cross_entropy", "l2_loss", "center_loss", "val_cross_entropy")
-    ]  # fmt: skip
+    ]
     one, two, before = alone.variables(0), team.variables(0), tf.train.load_checkpoint(start["train.pretrained_model"])
     weights = [name for name in before.get_variable_to_shape_map() if "moving_" not in name]
     # Kernels have a deviation of 0.1; those of a team that did not average would differ as much as they move.
@@ -115,8 +127,10 @@ def compared(project, change, start):
 
 def tell(capsys, batch_norm, losses, weights):
     with capsys.disabled():
-        print("\nTwo workers of batch 6 beside one of batch 12, batch normalisation {}, 4 small steps: losses differ "
-              "by up to {:.2g} of themselves, weights by up to {:.2g}".format(batch_norm, losses, weights))  # fmt: skip
+        print(
+            f"\nTwo workers of batch 6 beside one of batch 12, batch normalisation {batch_norm}, 4 small steps: losses differ "
+            f"by up to {losses:.2g} of themselves, weights by up to {weights:.2g}"
+        )
 
 
 def test_two_workers_follow_one_with_their_global_batch(project, start_of, capsys):
@@ -150,7 +164,7 @@ def test_three_workers_repeat_byte_for_byte(project):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    from workers_project import TeamProject
+    from tests.workers.workers_project import TeamProject
 
     made = TeamProject(tmp_path_factory.mktemp("undisturbed") / "project", 2, LONG)
     assert made.run().returncode == 0
@@ -166,11 +180,11 @@ def test_a_worker_that_is_killed_ends_the_run_and_it_can_go_on(undisturbed, proj
     workers = workers_of(process)
     os.kill(workers[rank], signal.SIGKILL)
     done = ended(process)
-    assert done.returncode == 1 and time.monotonic() - started < launch.GRACE
+    assert done.returncode == 1 and time.monotonic() - started < launcher.GRACE
     assert done.stderr.endswith(
-        "train: worker {} of 2 was ended by SIGKILL; run again to go on from the last state.\n".format(rank)
+        f"train: worker {rank} of 2 was ended by SIGKILL; run again to go on from the last state.\n"
     )
-    assert not any(os.path.exists("/proc/{}".format(each)) for each in workers)
+    assert not any(os.path.exists(f"/proc/{each}") for each in workers)
     again = victim.run()
     assert again.returncode == 0 and again.stdout.startswith("Going on at step ")
     assert victim.results() == undisturbed.results()
@@ -185,10 +199,10 @@ def test_a_signal_to_any_ends_all_after_the_same_step(undisturbed, project, to, 
     done = ended(process)
     assert done.returncode == 128 + number
     last = max(finished_steps(victim))
-    told = "train: interrupted after step {} of 12; run again to go on from there.\n".format(last)
+    told = f"train: interrupted after step {last} of 12; run again to go on from there.\n"
     assert done.stderr == told and victim.log(1) == told
     again = victim.run()
-    assert again.stdout.startswith("Going on at step {} of 12.\n".format(last))
+    assert again.stdout.startswith(f"Going on at step {last} of 12.\n")
     assert victim.results() == undisturbed.results()
 
 
@@ -197,7 +211,7 @@ def test_a_gradient_that_is_not_finite_on_one_worker_stops_all(project):
     done = team.run("poison_worker_1")
     assert done.returncode == 1
     assert done.stderr.startswith("train: step 5 (epoch 2): the loss is nan, and the gradients of CovPool2/Conv2d_1/")
-    kept = "The state of step 3 is kept in {}.".format(team.states()[0].relative_to(team.folder))
+    kept = f"The state of step 3 is kept in {team.states()[0].relative_to(team.folder)}."
     assert done.stderr == team.log(1).replace("No state was saved before it.", kept)
     assert finished_steps(team) == [3]
 

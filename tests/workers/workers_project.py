@@ -1,11 +1,13 @@
 """A project whose run has several workers, as processes that a test starts, watches and disturbs."""
+
 import os
 import subprocess
 import time
 
 import numpy as np
-import training_project
-from training_project import ROOT, Project
+
+from tests.tf.training import training_project
+from tests.tf.training.training_project import ROOT, Project
 
 #: Starts the stage with something changed; see there.
 CHANGED_STAGE = ROOT / "tests" / "workers" / "changed_stage.py"
@@ -20,9 +22,12 @@ class TeamProject(Project):
         script = ROOT / "stages" / "train.py" if change is None else CHANGED_STAGE
         return subprocess.Popen(
             ("nice", *launcher, str(ROOT / "stages" / "tf"), str(script), "--device", self.device),
-            cwd=str(self.folder), env=self._environment(change), text=True, stdout=subprocess.PIPE,
+            cwd=str(self.folder),
+            env=self._environment(change),
+            text=True,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-        )  # fmt: skip
+        )
 
     def _environment(self, change):
         alone = self.params.device_options[self.device].workers == 1
@@ -33,11 +38,11 @@ class TeamProject(Project):
 
     def variables(self, rank):
         """All variables of a worker after the last epoch of a changed stage."""
-        with np.load(str(self.folder / "variables-{}.npz".format(rank))) as found:
+        with np.load(str(self.folder / f"variables-{rank}.npz")) as found:
             return dict(found)
 
     def log(self, rank):
-        return (self.folder / ".covpool/workers" / "{}-{}.log".format(self.device, rank)).read_text()
+        return (self.folder / ".covpool/workers" / f"{self.device}-{rank}.log").read_text()
 
 
 def ended(process, patience=240):
@@ -50,10 +55,10 @@ def workers_of(process, variable="HOROVOD_RANK"):
     found = {}
     for name in os.listdir("/proc"):
         try:
-            with open("/proc/{}/stat".format(name)) as stream:
+            with open(f"/proc/{name}/stat") as stream:
                 parent = int(stream.read().rsplit(")", 1)[1].split()[1])
             if parent == process.pid:
-                with open("/proc/{}/environ".format(name)) as stream:
+                with open(f"/proc/{name}/environ") as stream:
                     environment = dict(each.split("=", 1) for each in stream.read().split("\0") if "=" in each)
                 found[int(environment[variable])] = int(name)
         except (OSError, KeyError, ValueError):

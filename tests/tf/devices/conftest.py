@@ -1,17 +1,15 @@
 """Shared by the tests of devices: parameters of a small run, and the stand-in for npu_bridge."""
+
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
+from covpool.config import parse_params  # noqa: E402
+
 # The small run and its data.
-sys.path.append(str(Path(__file__).resolve().parent.parent / "training"))
-
-from npu_standin import STANDIN  # noqa: E402
-from training_project import SMALL, content_with  # noqa: E402
-
-from covpool.params import parse_params  # noqa: E402
+from tests.tf.devices.npu_standin import STANDIN  # noqa: E402
+from tests.tf.training.training_project import SMALL, content_with  # noqa: E402
 
 
 @pytest.fixture(scope="session")

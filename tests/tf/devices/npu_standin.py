@@ -1,4 +1,5 @@
 """Where the stand-in for npu_bridge lies, and how a process finds it."""
+
 import os
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """Devices: the processor's threads, what the drivers' tools show, and a GPU that is refused where there is none."""
+
 import os
 import stat
 
@@ -50,7 +51,7 @@ def test_a_card_is_counted_among_those_that_a_scheduler_left(monkeypatch):
 @pytest.mark.parametrize("left", ["", "-1", "NoDevFiles", " ", ",0"])
 def test_where_a_scheduler_left_no_card_none_is_taken(monkeypatch, left):
     monkeypatch.setattr(gpu, "_LEFT_VISIBLE", left)
-    with pytest.raises(devices.DeviceError, match="CUDA_VISIBLE_DEVICES leaves no card: it is '{}'".format(left)):
+    with pytest.raises(devices.DeviceError, match=f"CUDA_VISIBLE_DEVICES leaves no card: it is '{left}'"):
         gpu._card("gpu", 0)
 
 
@@ -61,15 +62,26 @@ def test_cuda_looks_no_further_than_what_is_no_card(monkeypatch):
         gpu._card("gpu", 1)
 
 
-@pytest.mark.parametrize("capability, cuda, refused", [
-    ("8.0", "10", True), ("9.0", "10.0", True), ("8.6", "10.1", True), ("7.5", "10", False), ("7.0", "10", False),
-    # NVIDIA's own builds of TensorFlow 1.15, and TensorFlow 2.
-    ("9.0", "11", False), ("8.0", "12.5.1", False),
-    ("8.0", None, False), ("", "10", False), ("10.0", "10", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "capability, cuda, refused",
+    [
+        ("8.0", "10", True),
+        ("9.0", "10.0", True),
+        ("8.6", "10.1", True),
+        ("7.5", "10", False),
+        ("7.0", "10", False),
+        # NVIDIA's own builds of TensorFlow 1.15, and TensorFlow 2.
+        ("9.0", "11", False),
+        ("8.0", "12.5.1", False),
+        ("8.0", None, False),
+        ("", "10", False),
+        ("10.0", "10", True),
+    ],
+)
 def test_a_card_that_is_too_new_for_cuda_10_is_refused(params_with, monkeypatch, capability, cuda, refused):
     told = "device: 0, name: A card, pci bus id: 0000:65:00.0" + (
-        ", compute capability: " + capability if capability else "")  # fmt: skip
+        ", compute capability: " + capability if capability else ""
+    )
     found = type("Found", (), {"device_type": "GPU", "physical_device_desc": told})
     for name in ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
@@ -84,8 +96,9 @@ def test_a_card_that_is_too_new_for_cuda_10_is_refused(params_with, monkeypatch,
     with pytest.raises(devices.DeviceError) as error:
         devices.open_gpu("gpu", options)
     assert str(error.value).startswith(
-        "device 'gpu' is A card, of compute capability {}, and TensorFlow {} was built with CUDA {}, which knows none "
-        "beyond 7.5. TensorFlow 1.15 as published drives".format(capability, gpu.tf.version.VERSION, cuda))  # fmt: skip
+        f"device 'gpu' is A card, of compute capability {capability}, and TensorFlow {gpu.tf.version.VERSION} was built with CUDA {cuda}, which knows none "
+        "beyond 7.5. TensorFlow 1.15 as published drives"
+    )
 
 
 def test_the_build_says_with_which_cuda_it_was_made(monkeypatch):
@@ -113,7 +126,7 @@ def tool(tmp_path, monkeypatch):
 
     def make(name, text, status=0):
         path = tmp_path / name
-        path.write_text("#!/bin/sh\ncat <<'TEXT'\n{}\nTEXT\nexit {}\n".format(text, status))
+        path.write_text(f"#!/bin/sh\ncat <<'TEXT'\n{text}\nTEXT\nexit {status}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     return make

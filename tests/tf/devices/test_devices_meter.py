@@ -1,4 +1,5 @@
 """Energy and memory in use: the tools' real command lines and output, RAPL's counters, and what reaches the record."""
+
 import os
 import stat
 import sys
@@ -8,14 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from npu_standin import STANDIN
-from training_project import Project
 
-from covpool import artifacts, devices
+from covpool import devices
 from covpool.devices import gpu, meter, npu, smi
+from covpool.pipeline import artifacts
 from covpool.training import record
 from covpool.training.graph import TrainingGraph
 from covpool.training.trainer import Interrupted
+from tests.tf.devices.npu_standin import STANDIN
+from tests.tf.training.training_project import Project
 
 #: The integral by the trapezoidal rule; NumPy 2 has it under the longer name only.
 trapezoid = getattr(np, "trapezoid", None) or np.trapz
@@ -103,42 +105,53 @@ def nvidia_smi(program):
 @pytest.fixture
 def npu_smi(program):
     def answers(text):
-        program("npu-smi", "#!/bin/sh\n[ \"$*\" = info ] || exit 1\ncat <<'TABLE'\n{}\nTABLE\n".format(text))
+        program("npu-smi", f"#!/bin/sh\n[ \"$*\" = info ] || exit 1\ncat <<'TABLE'\n{text}\nTABLE\n")
 
     return answers
 
 
 @pytest.mark.parametrize("card", ["3", "GPU-5c19d5b0-02f5-4f4c-a2c5-1f1c2c6a8a1e"])
-@pytest.mark.parametrize(("answer", "usage"), [
-    ("71.63, 1234", (71.63, 1234 * 2**20)),
-    ("[N/A], 1234", (None, 1234 * 2**20)),
-    ("[Not Supported], [Not Supported]", (None, None)),
-    ("34.10, [N/A]", (34.1, None)),
-    ("ERR!, [Unknown Error]", (None, None)),
-    ("nan, -1", (None, None)),
-    ("71.63, 1234\n70.10, 5", (None, None)),
-    ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", (None, None)),
-    ("", (None, None)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "usage"),
+    [
+        ("71.63, 1234", (71.63, 1234 * 2**20)),
+        ("[N/A], 1234", (None, 1234 * 2**20)),
+        ("[Not Supported], [Not Supported]", (None, None)),
+        ("34.10, [N/A]", (34.1, None)),
+        ("ERR!, [Unknown Error]", (None, None)),
+        ("nan, -1", (None, None)),
+        ("71.63, 1234\n70.10, 5", (None, None)),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", (None, None)),
+        ("", (None, None)),
+    ],
+)
 def test_what_nvidia_smi_tells_of_a_card(nvidia_smi, card, answer, usage):
     nvidia_smi(answer)
     assert smi.nvidia_usage(card) == usage
     assert smi.nvidia_usage("0") == (None, None)
 
 
-@pytest.mark.parametrize(("table", "usages"), [
-    (TWO_CHIPS, {4: (176.3, 59356 * 2**20), 5: (None, 3208 * 2**20), 6: (None, None), 2: (None, None)}),
-    (OLDER, {7: (66.1, None), 1: (None, None)}),
-    ("dcmi module initialize failed. ret is -8005", {0: (None, None)}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("table", "usages"),
+    [
+        (TWO_CHIPS, {4: (176.3, 59356 * 2**20), 5: (None, 3208 * 2**20), 6: (None, None), 2: (None, None)}),
+        (OLDER, {7: (66.1, None), 1: (None, None)}),
+        ("dcmi module initialize failed. ret is -8005", {0: (None, None)}),
+    ],
+)
 def test_what_npu_smi_tells_of_a_chip(npu_smi, table, usages):
     npu_smi(table)
     assert {number: smi.ascend_usage(number) for number in usages} == usages
 
 
-@pytest.mark.parametrize(("table", "power_at"), [
-    (TWO_CHIPS, {4: 4, 5: 4, 6: 6}), (OLDER, {7: 7}), ("dcmi module initialize failed. ret is -8005", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("table", "power_at"),
+    [
+        (TWO_CHIPS, {4: 4, 5: 4, 6: 6}),
+        (OLDER, {7: 7}),
+        ("dcmi module initialize failed. ret is -8005", {}),
+    ],
+)
 def test_a_cards_power_stands_at_one_of_its_chips(npu_smi, table, power_at):
     npu_smi(table)
     assert smi.ascend_power_at() == power_at
@@ -151,13 +164,16 @@ class OfSeveral(type(devices.ALONE)):
         self.count, self.neighbours = count, neighbours
 
 
-@pytest.mark.parametrize(("workers", "measuring"), [
-    # By the workers on the chips 4 and 5 of one card: who measures energy, and how often it is counted.
-    (OfSeveral(2, (4, 5)), {4: True, 5: False}),
-    (OfSeveral(2, (5, 4)), {4: False, 5: True}),
-    (OfSeveral(4, (5, 6)), {5: True}),  # chip 4 is another run's
-    (devices.ALONE, {4: True, 5: True}),  # each by itself
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("workers", "measuring"),
+    [
+        # By the workers on the chips 4 and 5 of one card: who measures energy, and how often it is counted.
+        (OfSeveral(2, (4, 5)), {4: True, 5: False}),
+        (OfSeveral(2, (5, 4)), {4: False, 5: True}),
+        (OfSeveral(4, (5, 6)), {5: True}),  # chip 4 is another run's
+        (devices.ALONE, {4: True, 5: True}),  # each by itself
+    ],
+)
 def test_a_card_of_two_chips_is_measured_once(npu_smi, workers, measuring):
     npu_smi(TWO_CHIPS)
     memory = {4: 59356 * 2**20, 5: 3208 * 2**20}
@@ -203,12 +219,12 @@ def test_tools_that_are_absent_or_hang_tell_nothing(program, monkeypatch, tmp_pa
     monkeypatch.setattr(smi, "PATIENCE_BESIDE_A_RUN", 0.5)
     told = tmp_path / "told"
     # What it has started holds its output open.
-    folder = program("nvidia-smi", "#!/bin/sh\nsleep 600 & echo $! > {}\nwait\n".format(told))
+    folder = program("nvidia-smi", f"#!/bin/sh\nsleep 600 & echo $! > {told}\nwait\n")
     before = time.monotonic()
     assert smi.nvidia_usage("0") == (None, None)
     assert time.monotonic() - before < 30
     deadline = time.monotonic() + 30
-    while os.path.exists("/proc/{}/exe".format(told.read_text().strip())):
+    while os.path.exists(f"/proc/{told.read_text().strip()}/exe"):
         assert time.monotonic() < deadline, "what the tool started is still there"
         time.sleep(0.01)
     monkeypatch.setenv("PATH", str(folder / "nothing"))
@@ -266,7 +282,8 @@ def test_what_lies_beside_an_unanswered_reading_is_not_counted(steps, data):
     told = [each for each in readings if each]
     assert sum(each.seconds for each in told) == pytest.approx(sum(two[0] - one[0] for one, two in pairs), abs=1e-9)
     assert sum(each.joules for each in told) == pytest.approx(
-        sum((two[0] - one[0]) * (one[1] + two[1]) / 2 for one, two in pairs), rel=1e-9, abs=1e-9)
+        sum((two[0] - one[0]) * (one[1] + two[1]) / 2 for one, two in pairs), rel=1e-9, abs=1e-9
+    )
 
 
 RANGE = 262143328850  # max_energy_range_uj of an Intel server
@@ -278,17 +295,22 @@ class FakeRapl:
     def __init__(self, folder, start=0):
         self.folder = folder
         self.counters = {"intel-rapl:0": start, "intel-rapl:1": start}
-        names = {"intel-rapl:0": "package-0", "intel-rapl:1": "package-1", "intel-rapl:0:0": "dram",
-                 "intel-rapl:2": "psys", "intel-rapl-mmio:0": "package-0"}  # fmt: skip
+        names = {
+            "intel-rapl:0": "package-0",
+            "intel-rapl:1": "package-1",
+            "intel-rapl:0:0": "dram",
+            "intel-rapl:2": "psys",
+            "intel-rapl-mmio:0": "package-0",
+        }
         for zone, name in names.items():
             (folder / zone).mkdir(parents=True)
             (folder / zone / "name").write_text(name + "\n")
-            (folder / zone / "max_energy_range_uj").write_text("{}\n".format(RANGE))
-            (folder / zone / "energy_uj").write_text("{}\n".format(start))
+            (folder / zone / "max_energy_range_uj").write_text(f"{RANGE}\n")
+            (folder / zone / "energy_uj").write_text(f"{start}\n")
 
     def draw(self, zone, microjoules):
         self.counters[zone] = (self.counters[zone] + microjoules) % RANGE
-        (self.folder / zone / "energy_uj").write_text("{}\n".format(self.counters[zone]))
+        (self.folder / zone / "energy_uj").write_text(f"{self.counters[zone]}\n")
 
 
 def test_the_packages_counters_are_added_and_wrap(tmp_path):
@@ -452,8 +474,11 @@ def test_a_run_that_goes_on_has_the_energy_of_the_whole_training(tmp_path, rapl,
     trainer = project.trainer()
     original = trainer._check_signal
     # As a SIGTERM in the second step would leave it.
-    monkeypatch.setattr(trainer, "_check_signal", lambda session: (
-        setattr(trainer, "signal", 15 if trainer.step == 2 else None), original(session)))  # fmt: skip
+    monkeypatch.setattr(
+        trainer,
+        "_check_signal",
+        lambda session: (setattr(trainer, "signal", 15 if trainer.step == 2 else None), original(session)),
+    )
     with pytest.raises(Interrupted):
         trainer.run()
     rapl.draw("intel-rapl:0", 500_000_000)  # between the two, by something else

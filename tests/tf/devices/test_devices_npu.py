@@ -1,4 +1,5 @@
 """The NPU against the stand-in: what is refused, the session's configuration, and the training graph that it gets."""
+
 import json
 import os
 import re
@@ -9,10 +10,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from covpool import devices, spd
+from covpool.config import ParamsError
 from covpool.devices import npu
-from covpool.params import ParamsError
 from covpool.training.graph import TrainingGraph
-from covpool.training.pictures import Faces
+from covpool.training.input_pipeline import Faces
 
 COVARIANCE = {"devices": ["npu"], "network.pooling": "covariance"}
 
@@ -85,7 +86,7 @@ def test_the_chip_is_chosen_and_the_environment_may_not_say_another(params_with,
     for variable in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
         with monkeypatch.context() as patched:
             patched.setenv(variable, "3")
-            told = "visible_device is 4, and the environment has {}=3".format(variable)
+            told = f"visible_device is 4, and the environment has {variable}=3"
             with pytest.raises(devices.DeviceError, match=told):
                 opened(params_with(options(visible_device=4)))
 
@@ -97,34 +98,52 @@ def test_what_a_result_depends_on_is_in_the_record_and_places_are_not(params_wit
     assert elsewhere.record["options"] == plain
     assert (tmp_path / "a").is_dir() and (tmp_path / "b").is_dir()
     (tmp_path / "switch.cfg").write_text("{}")
-    for changes in (options(precision_mode="force_fp32"), options(parameter_map={"buffer_optimize": "off_optimize"}),
-                    options(fusion_switch_file=str(tmp_path / "switch.cfg"))):  # fmt: skip
+    for changes in (
+        options(precision_mode="force_fp32"),
+        options(parameter_map={"buffer_optimize": "off_optimize"}),
+        options(fusion_switch_file=str(tmp_path / "switch.cfg")),
+    ):
         assert opened(params_with(changes)).record["options"] != plain
 
 
 def test_the_session_is_configured_as_the_adapter_wants_it(built, npu_bridge, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = options(
-        precision_mode="allow_mix_precision", iterations_per_loop=3, profiling="profile", dump="dump", op_cache="cache",
+        precision_mode="allow_mix_precision",
+        iterations_per_loop=3,
+        profiling="profile",
+        dump="dump",
+        op_cache="cache",
         parameter_map={"op_select_implmode": "high_precision", "enable_exception_dump": 1, "dump_step": "0|5-7"},
-    )  # fmt: skip
+    )
     with begun(built(changes)):
         pass
     recorded = npu_bridge.SESSIONS[-1]
     rewriting = recorded.config.graph_options.rewrite_options
     assert (rewriting.remapping, rewriting.memory_optimization, rewriting.arithmetic_optimization) == (
-        rewriting.OFF, rewriting.NO_MEM_OPT, rewriting.OFF)  # fmt: skip
+        rewriting.OFF,
+        rewriting.NO_MEM_OPT,
+        rewriting.OFF,
+    )
     found = recorded.parameters
     switch = found.pop("fusion_switch_file")
     assert os.path.isabs(switch) and tf.io.gfile.exists(switch)
     assert "training_trace" in found.pop("profiling_options")
     assert found == {
-        "use_off_line": True, "precision_mode": "allow_mix_precision", "iterations_per_loop": 3,
-        "enable_data_pre_proc": True, "mix_compile_mode": False, "profiling_mode": True, "enable_dump": True,
-        "dump_path": str(tmp_path / "dump"), "op_compiler_cache_mode": "enable",
-        "op_compiler_cache_dir": str(tmp_path / "cache"), "op_select_implmode": "high_precision",
-        "enable_exception_dump": 1, "dump_step": "0|5-7",
-    }  # fmt: skip
+        "use_off_line": True,
+        "precision_mode": "allow_mix_precision",
+        "iterations_per_loop": 3,
+        "enable_data_pre_proc": True,
+        "mix_compile_mode": False,
+        "profiling_mode": True,
+        "enable_dump": True,
+        "dump_path": str(tmp_path / "dump"),
+        "op_compiler_cache_mode": "enable",
+        "op_compiler_cache_dir": str(tmp_path / "cache"),
+        "op_select_implmode": "high_precision",
+        "enable_exception_dump": 1,
+        "dump_step": "0|5-7",
+    }
 
 
 def test_the_fusion_switch_is_the_ascend_ports():
@@ -145,7 +164,7 @@ def test_folders_that_can_not_be_had_are_refused(params_with, npu_bridge, tmp_pa
         folder = str(tmp_path / path)
         with pytest.raises(devices.DeviceError) as told:
             opened(params_with(options(**{option: folder})))
-        assert str(told.value) == "device 'npu': {} is {}, a folder that can't be made: {}.".format(option, folder, why)
+        assert str(told.value) == f"device 'npu': {option} is {folder}, a folder that can't be made: {why}."
     without_leave(monkeypatch, tmp_path / "locked")
     with pytest.raises(devices.DeviceError, match=option + " is .*locked, a folder that this user can't read"):
         opened(params_with(options(**{option: str(tmp_path / "locked")})))
@@ -154,8 +173,9 @@ def test_folders_that_can_not_be_had_are_refused(params_with, npu_bridge, tmp_pa
 def without_leave(monkeypatch, folder):
     """Root may write everywhere: what access(2) would say to another user of a folder with mode 0555."""
     access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: (
-        not mode & os.W_OK if str(path) == str(folder) else access(path, mode)))  # fmt: skip
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not mode & os.W_OK if str(path) == str(folder) else access(path, mode)
+    )
 
 
 def test_a_work_path_is_a_folder_to_read_and_write(both_generations, params_with, npu_bridge, tmp_path, monkeypatch):
@@ -165,7 +185,7 @@ def test_a_work_path_is_a_folder_to_read_and_write(both_generations, params_with
         return opened(params_with(options(parameter_map=dict(mode, work_path=str(path)))))
 
     for path in ("/etc/passwd", tmp_path / "nothing"):
-        with pytest.raises(devices.DeviceError, match="work_path is {}, and there is no such folder".format(path)):
+        with pytest.raises(devices.DeviceError, match=f"work_path is {path}, and there is no such folder"):
             tuned(path)
     with tuned(tmp_path).session(tf.Graph()):
         pass
@@ -183,13 +203,20 @@ def test_options_that_the_adapter_at_hand_does_not_read_are_refused(both_generat
     opened(params_with(accepted)).session(tf.Graph()).close()
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"spd.method": "iterative", "network.vectorise": "upper"}, {"network.pooling": "gaussian"},
-    {"network.pooling": "average", "network.model_def": "covpoolnet", "train.class_weights": "balanced"},
-    {"train.optimizer": "MOM", "train.moving_average_decay": 0}, {"train.optimizer": "ADAGRAD"},
-    {"train.optimizer": "ADADELTA"}, {"train.optimizer": "RMSPROP", "train.log_histograms": True},
-    options(loss_scaling="dynamic"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"spd.method": "iterative", "network.vectorise": "upper"},
+        {"network.pooling": "gaussian"},
+        {"network.pooling": "average", "network.model_def": "covpoolnet", "train.class_weights": "balanced"},
+        {"train.optimizer": "MOM", "train.moving_average_decay": 0},
+        {"train.optimizer": "ADAGRAD"},
+        {"train.optimizer": "ADADELTA"},
+        {"train.optimizer": "RMSPROP", "train.log_histograms": True},
+        options(loss_scaling="dynamic"),
+    ],
+)
 def test_the_graph_has_supported_operations_of_known_shape_only(built, npu_bridge, changes):
     """The stand-in walks what each session.run gives to the device: the step, validation, weights kept and loaded."""
     from npu_bridge import contract
@@ -205,9 +232,13 @@ def test_the_graph_has_supported_operations_of_known_shape_only(built, npu_bridg
     assert not types & {"IsFinite", "IsNan", "IsInf", "Timestamp", "StatelessRandomUniform", "Where", "Unique"}
 
 
-@pytest.mark.parametrize("changes, refused", [
-    ({}, "StatelessRandomUniform"), ({"train.keep_probability": 1.0}, "Timestamp"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, refused",
+    [
+        ({}, "StatelessRandomUniform"),
+        ({"train.keep_probability": 1.0}, "Timestamp"),
+    ],
+)
 def test_the_walk_finds_what_the_processors_graph_has_and_an_npu_lacks(npu_bridge, params_with, changes, refused):
     from npu_bridge import contract
 
@@ -220,16 +251,19 @@ def test_the_walk_finds_what_the_processors_graph_has_and_an_npu_lacks(npu_bridg
         contract.check_graph(fetched, {})
 
 
-@pytest.mark.parametrize("change, refused", [
-    ({"aoe_mode": "2"}, "aoe_mode needs work_path"),
-    ({"profiling_mode": True, "profiling_options": "on"}, "profiling_options: 'on' is not json"),
-    ({"profiling_mode": True, "profiling_options": "[1]"}, "profiling_options: .* is not json"),
-    ({"fusion_switch_file": "/nowhere/switch.cfg"}, "fusion_switch_file: '/nowhere/switch.cfg' is not file"),
-    ({"modify_mixlist": "/list", "precision_mode_v2": "origin"}, "modify_mixlist without a mix precision mode"),
-    ({"modify_mixlist": "/list"}, "modify_mixlist without a mix precision mode"),
-    ({"modify_mixlist": "/list", "precision_mode_v2": "mixed_float16"}, None),
-    ({"modify_mixlist": "/list", "precision_mode": "allow_mix_precision"}, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, refused",
+    [
+        ({"aoe_mode": "2"}, "aoe_mode needs work_path"),
+        ({"profiling_mode": True, "profiling_options": "on"}, "profiling_options: 'on' is not json"),
+        ({"profiling_mode": True, "profiling_options": "[1]"}, "profiling_options: .* is not json"),
+        ({"fusion_switch_file": "/nowhere/switch.cfg"}, "fusion_switch_file: '/nowhere/switch.cfg' is not file"),
+        ({"modify_mixlist": "/list", "precision_mode_v2": "origin"}, "modify_mixlist without a mix precision mode"),
+        ({"modify_mixlist": "/list"}, "modify_mixlist without a mix precision mode"),
+        ({"modify_mixlist": "/list", "precision_mode_v2": "mixed_float16"}, None),
+        ({"modify_mixlist": "/list", "precision_mode": "allow_mix_precision"}, None),
+    ],
+)
 def test_the_stand_in_dies_of_what_an_adapter_dies_of_or_passes_over(npu_bridge, change, refused):
     from npu_bridge import contract
 
@@ -272,9 +306,17 @@ def test_the_spd_part_is_kept_in_float32_and_nothing_else(both_generations, buil
     assert value is True if both_generations == "2021" else value == 1
     matrices = [each for each in graph.get_operations() if each.type in ("BatchMatMulV2", "SelfAdjointEigV2", "Qr")]
     # Products with W, or with a square of its size.
-    frames = [each for each in graph.get_operations() if each.type == "MatMul" and any(
-        each_input.shape.as_list() in ([256, 128], [128, 128]) and "fc_1" not in each_input.op.name
-        and "Bottleneck" not in each_input.op.name for each_input in each.inputs)]  # fmt: skip
+    frames = [
+        each
+        for each in graph.get_operations()
+        if each.type == "MatMul"
+        and any(
+            each_input.shape.as_list() in ([256, 128], [128, 128])
+            and "fc_1" not in each_input.op.name
+            and "Bottleneck" not in each_input.op.name
+            for each_input in each.inputs
+        )
+    ]
     assert len(matrices) >= 3 and len(frames) >= 3
     assert not [each.name for each in matrices + frames if each not in marked]
     gradients = [each for each in matrices if each.name.startswith("gradients")]

@@ -1,21 +1,26 @@
 """A whole run on the NPU: the stages train and evaluate, in processes of their own, against the stand-in."""
+
 import csv
 import subprocess
 
 import numpy as np
 import pytest
-from npu_standin import give_npu
-from training_project import ROOT, Project, without_onednn
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 from covpool.training.graph import TrainingGraph
 from covpool.training.trainer import NotFinite
+from tests.tf.devices.npu_standin import give_npu
+from tests.tf.training.training_project import ROOT, Project, without_onednn
 
 LOOP = {
-    "devices": ["npu"], "network.pooling": "covariance", "network.vectorise": "upper", "train.epochs": 2,
+    "devices": ["npu"],
+    "network.pooling": "covariance",
+    "network.vectorise": "upper",
+    "train.epochs": 2,
     "train.epoch_size": 4,
-    "device_options.npu.iterations_per_loop": 2, "device_options.npu.loss_scaling": "dynamic",
-}  # fmt: skip
+    "device_options.npu.iterations_per_loop": 2,
+    "device_options.npu.loss_scaling": "dynamic",
+}
 AVERAGE = {"network.pooling": "average", "network.vectorise": "full"}
 
 
@@ -49,7 +54,11 @@ def test_a_run_on_the_npu_reaches_its_end_and_says_what_it_was(npu_run):
 def test_a_loops_time_is_divided_by_its_steps(npu_run):
     rows = table(npu_run.folder / "runs/npu/times.csv")
     assert [(row["epoch"], row["step"], row["steps"]) for row in rows] == [
-        ("1", "1", "2"), ("1", "3", "2"), ("2", "5", "2"), ("2", "7", "2")]  # fmt: skip
+        ("1", "1", "2"),
+        ("1", "3", "2"),
+        ("2", "5", "2"),
+        ("2", "7", "2"),
+    ]
     assert [row["waiting_seconds"] for row in rows] == [""] * 4
     speed = npu_run.record()["speed"]
     assert speed["seconds_per_step"] == pytest.approx(np.mean([float(row["seconds"]) for row in rows[2:]]), abs=1e-6)
@@ -59,9 +68,12 @@ def test_a_loops_time_is_divided_by_its_steps(npu_run):
 def test_the_model_is_scored_on_the_npu_in_full_batches(npu_run):
     """17 pictures in batches of 6; the stand-in refuses a shape that is open."""
     found = subprocess.run(
-        [str(ROOT / "stages" / "tf"), str(ROOT / "stages" / "evaluate.py"), "--device", "npu"], capture_output=True,
-        cwd=str(npu_run.folder), env=npu_run.environment, text=True,
-    )  # fmt: skip
+        [str(ROOT / "stages" / "tf"), str(ROOT / "stages" / "evaluate.py"), "--device", "npu"],
+        capture_output=True,
+        cwd=str(npu_run.folder),
+        env=npu_run.environment,
+        text=True,
+    )
     assert found.returncode == 0, found.stderr
     rows = table(npu_run.folder / "evaluation/npu/predictions.csv")
     assert len(rows) == 17

@@ -1,9 +1,10 @@
 """Shared by the tests of the networks: parameters, and checkpoints as the original writes them."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from covpool.params import Network, Spd
+from covpool.config import Network, Spd
 
 
 @pytest.fixture
@@ -12,9 +13,13 @@ def network():
 
     def make(model_def="covpoolnet2", **changes):
         values = dict(
-            model_def=model_def, pooling="covariance", embedding_size=128, vectorise="full", normalisation="none",
+            model_def=model_def,
+            pooling="covariance",
+            embedding_size=128,
+            vectorise="full",
+            normalisation="none",
             batch_norm_decay=0.995,
-        )  # fmt: skip
+        )
         values.update(changes)
         return Network(**values)
 
@@ -34,8 +39,9 @@ def write_original():
         with tf.Graph().as_default():
             for name, values in arrays.items():
                 values = np.asarray(values)
-                tf.get_variable(name, values.shape, tf.as_dtype(values.dtype), tf.constant_initializer(values),
-                                use_resource=False)  # fmt: skip
+                tf.get_variable(
+                    name, values.shape, tf.as_dtype(values.dtype), tf.constant_initializer(values), use_resource=False
+                )
             with tf.Session() as session:
                 session.run(tf.global_variables_initializer())
                 return tf.train.Saver().save(session, str(prefix), write_meta_graph=False, write_state=False)

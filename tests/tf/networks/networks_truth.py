@@ -2,12 +2,17 @@
 
 Nothing here looks at the package: names and shapes are those of the original's checkpoints.
 """
+
 import numpy as np
 
 CONVOLUTIONS = (
-    ("Conv2d_1", 3, 64), ("Conv2d_2", 64, 96), ("Conv2d_3", 96, 128), ("Conv2d_4", 128, 128), ("Conv2d_5", 128, 256),
+    ("Conv2d_1", 3, 64),
+    ("Conv2d_2", 64, 96),
+    ("Conv2d_3", 96, 128),
+    ("Conv2d_4", 128, 128),
+    ("Conv2d_5", 128, 256),
     ("Conv2dfo_6", 256, 256),
-)  # fmt: skip
+)
 POOLED_AFTER = ("Conv2d_1", "Conv2d_2", "Conv2d_4")
 EPSILON = 1e-3
 SCOPES = {"covpoolnet": "CovPoolNetwork", "covpoolnet2": "CovPool2"}
@@ -93,10 +98,12 @@ def _pool(ends, w, pooling, vectorise):
     covariance += 1e-4 * np.trace(covariance, axis1=1, axis2=2)[:, None, None] * np.eye(256)
     if pooling == "gaussian":
         mean = features.mean(axis=1)
-        covariance = np.stack([
-            np.block([[c + np.outer(m, m), m[:, None]], [m[None, :], np.ones((1, 1))]])
-            for c, m in zip(covariance, mean)
-        ])  # fmt: skip
+        covariance = np.stack(
+            [
+                np.block([[c + np.outer(m, m), m[:, None]], [m[None, :], np.ones((1, 1))]])
+                for c, m in zip(covariance, mean)
+            ]
+        )
     weight = w["spdpooling1/orth_weight0"]
     ends["covariance"], ends["bimap"] = covariance, weight.T @ covariance @ weight
     values, vectors = np.linalg.eigh(ends["bimap"])
@@ -113,12 +120,12 @@ def convolve(images, kernel):
     """Correlation with zeros around, stride 1: [n, h, w, c] and [3, 3, c, d] -> [n, h, w, d]."""
     height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return sum(padded[:, i:i + height, j:j + width] @ kernel[i, j] for i in range(3) for j in range(3))
+    return sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3))
 
 
 def max_pool(images):
     n, height, width, channels = images.shape
-    even = images[:, :height // 2 * 2, :width // 2 * 2]
+    even = images[:, : height // 2 * 2, : width // 2 * 2]
     return even.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 
 

@@ -1,13 +1,14 @@
 """Checkpoints of the original load as they are, ours can be read by it, and what does not fit is told."""
+
 import re
 
-import networks_truth
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from covpool import networks
 from covpool.networks import checkpoints
+from tests.tf.networks import networks_truth
 
 CHOICES = dict(pooling="average", embedding=16)
 
@@ -24,8 +25,9 @@ def arrays():
 def built(network, spd_settings):
     """The variables of the same network, built in the test's graph."""
     images = tf.placeholder(tf.float32, [None, 48, 48, 3])
-    networks.build(images, networks.Layers(training=False), network(pooling="average", embedding_size=16),
-                   spd_settings, 7)  # fmt: skip
+    networks.build(
+        images, networks.Layers(training=False), network(pooling="average", embedding_size=16), spd_settings, 7
+    )
     return tf.global_variables()
 
 
@@ -40,10 +42,12 @@ def under(scope, arrays):
 @pytest.mark.parametrize("scope", ["CovPoolNetwork", "CovPool2", "DLP-CNN"])
 def test_weights_load_from_each_scope_of_the_original(tmp_path, write_original, arrays, built, scope):
     beside = {
-        scope + "/fc_1/weights/Adam": arrays["fc_1/weights"], scope + "/fc_1/weights/ExponentialMovingAverage":
-        arrays["fc_1/weights"], "beta1_power": np.float32(0.9), "global_step": np.int64(7),
+        scope + "/fc_1/weights/Adam": arrays["fc_1/weights"],
+        scope + "/fc_1/weights/ExponentialMovingAverage": arrays["fc_1/weights"],
+        "beta1_power": np.float32(0.9),
+        "global_step": np.int64(7),
         "centers": np.zeros((7, 16), np.float32),
-    }  # fmt: skip
+    }
     prefix = write_original(tmp_path / "model.ckpt-7", dict(under(scope, arrays), **beside))
     found = checkpoints.read_weights(prefix, shapes_of(built))
     wanted = under("CovPool2", arrays)
@@ -90,8 +94,14 @@ def refusal(prefix, shapes):
 
 
 def test_everything_that_does_not_fit_is_listed(tmp_path, write_original, arrays, built):
-    changed = dict(arrays, **{"fc_2/weights": np.zeros((2, 2), np.float32), "Bottleneck/weights":
-                              np.zeros((2000, 32), np.float32), "Logits/biases": np.zeros(8, np.float32)})  # fmt: skip
+    changed = dict(
+        arrays,
+        **{
+            "fc_2/weights": np.zeros((2, 2), np.float32),
+            "Bottleneck/weights": np.zeros((2000, 32), np.float32),
+            "Logits/biases": np.zeros(8, np.float32),
+        },
+    )
     del changed["Conv2d_3/BatchNorm/beta"]
     told = refusal(write_original(tmp_path / "model", under("CovPoolNetwork", changed)), shapes_of(built))
     assert told.split("\n")[1:] == [
@@ -104,8 +114,9 @@ def test_everything_that_does_not_fit_is_listed(tmp_path, write_original, arrays
 
 def test_half_of_the_logits_is_not_enough(tmp_path, write_original, arrays, built):
     half = {name: values for name, values in arrays.items() if name != "Logits/biases"}
-    assert "Logits/biases: is missing" in refusal(write_original(tmp_path / "m", under("CovPool2", half)),
-                                                  shapes_of(built))  # fmt: skip
+    assert "Logits/biases: is missing" in refusal(
+        write_original(tmp_path / "m", under("CovPool2", half)), shapes_of(built)
+    )
 
 
 def test_a_foreign_scope_is_told_with_the_known_ones(tmp_path, write_original, arrays, built):

@@ -1,4 +1,5 @@
 """The layers against SciPy, NumPy and the arithmetic of the papers."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -28,8 +29,14 @@ def test_convolution_is_scipys_correlation():
     mean, variance, beta = rng.standard_normal((3, 4)).astype(np.float32)
     variance = np.abs(variance) + 0.5
     outputs = networks.Layers(training=False).convolution(tf.constant(images), 4, "here")
-    found, named = run(outputs, assign={"here/BatchNorm/moving_mean": mean, "here/BatchNorm/beta": beta,
-                                        "here/BatchNorm/moving_variance": variance})  # fmt: skip
+    found, named = run(
+        outputs,
+        assign={
+            "here/BatchNorm/moving_mean": mean,
+            "here/BatchNorm/beta": beta,
+            "here/BatchNorm/moving_variance": variance,
+        },
+    )
     kernel = named["here/weights"]
     for n in range(2):
         for channel in range(4):
@@ -127,9 +134,10 @@ def test_positions_before_a_pooled_batch_norm_are_normalised_for_nothing_but_the
     outputs = networks.Layers(training=True, batch_norm_decay=0.9).batch_norm(inputs, pooled=True)
     tf.gradients(outputs, inputs)
     normal = [
-        each.outputs[0] for each in tf.get_default_graph().get_operations()
+        each.outputs[0]
+        for each in tf.get_default_graph().get_operations()
         if each.type.startswith("FusedBatchNorm") and not each.type.startswith("FusedBatchNormGrad")
-    ]  # fmt: skip
+    ]
     large = [each for each in normal if each.shape.as_list() == [2, 8, 8, 3]]
     assert len(large) == 1 and not large[0].consumers()
 
@@ -138,9 +146,10 @@ def test_fully_connected_layers_are_matrix_products():
     inputs = np.random.RandomState(2).standard_normal((4, 6)).astype(np.float32)
     layers = networks.Layers(training=False)
     outputs = [
-        layers.fully_connected(tf.constant(inputs), 3, "a"), layers.fully_connected(tf.constant(inputs), 3, "b", False),
+        layers.fully_connected(tf.constant(inputs), 3, "a"),
+        layers.fully_connected(tf.constant(inputs), 3, "b", False),
         layers.logits(tf.constant(inputs), 2),
-    ]  # fmt: skip
+    ]
     (relu, linear, logits), named = run(outputs, assign={"Logits/biases": np.float32([5, -5])})
     scale = np.sqrt(1 + 1e-3)
     np.testing.assert_allclose(relu, np.maximum(inputs @ named["a/weights"], 0) / scale, atol=1e-6)
@@ -159,9 +168,7 @@ def dropped():
         outputs = {seed: networks.keyed_dropout(0.8, step)(inputs, seed) for seed in (3, 4)}
         gradients = {seed: tf.gradients(each, inputs)[0] for seed, each in outputs.items()}
     with tf.Session(graph=graph) as session:
-        yield lambda seed, number, values: session.run(
-            [outputs[seed], gradients[seed]], {inputs: values, step: number}
-        )
+        yield lambda seed, number, values: session.run([outputs[seed], gradients[seed]], {inputs: values, step: number})
 
 
 def test_workers_drop_together_what_one_would(evaluate):
@@ -192,8 +199,10 @@ def test_dropout_depends_on_seed_and_step_alone(dropped):
         np.testing.assert_array_equal(mask, dropped(seed, step, ones)[0])
     different = [
         np.mean((one != 0) != (other != 0))
-        for key, one in masks.items() for other_key, other in masks.items() if key < other_key
-    ]  # fmt: skip
+        for key, one in masks.items()
+        for other_key, other in masks.items()
+        if key < other_key
+    ]
     # Two independent masks differ in 2 * 0.8 * 0.2 = 32 % of the places.
     assert min(different) > 0.3 and max(different) < 0.34
 

@@ -15,13 +15,21 @@ from tests.tf.networks.test_networks_layers import maxima, normalised, run
 
 def convolved(images, kernel):
     """[B, h, w, c] and [3, 3, c, n] in float64, by SciPy."""
-    return np.stack([
-        np.stack([
-            sum(signal.correlate2d(image[:, :, c], kernel[:, :, c, n], mode="same") for c in range(image.shape[2]))
-            for n in range(kernel.shape[3])
-        ], axis=-1)
-        for image in images
-    ])  # fmt: skip
+    return np.stack(
+        [
+            np.stack(
+                [
+                    sum(
+                        signal.correlate2d(image[:, :, c], kernel[:, :, c, n], mode="same")
+                        for c in range(image.shape[2])
+                    )
+                    for n in range(kernel.shape[3])
+                ],
+                axis=-1,
+            )
+            for image in images
+        ]
+    )
 
 
 def grey_levels(rng, shape):
@@ -121,9 +129,10 @@ def test_one_part_comes_after_the_other_and_all_come_again_after_the_gradient(sm
     outer = tf.placeholder(tf.float32, outputs.shape)
     tf.gradients(outputs, kernel, outer)
     convolutions = [
-        each for each in tf.get_default_graph().get_operations()
+        each
+        for each in tf.get_default_graph().get_operations()
         if each.type == "Conv2D" and each.outputs[0].shape.as_list()[1:] == [7, 6, 4]
-    ]  # fmt: skip
+    ]
     before = [ancestors(each) for each in convolutions]
     assert [outer.op in each for each in before] == [False] * 3 + [True] * 3
     for place in (1, 2, 4, 5):
@@ -150,9 +159,11 @@ def test_no_tensor_has_the_whole_convolution(small_parts):
     net = layers.convolution(tf.zeros([5, 7, 6, 3]), 4, "here", pooled=True, of_pictures=True)
     tf.gradients(net, tf.trainable_variables())
     shapes = [
-        output.shape.as_list() for each in tf.get_default_graph().get_operations() for output in each.outputs
+        output.shape.as_list()
+        for each in tf.get_default_graph().get_operations()
+        for output in each.outputs
         if output.shape.ndims == 4 and output.shape.as_list()[1:] == [7, 6, 4]
-    ]  # fmt: skip
+    ]
     assert shapes and max(shape[0] for shape in shapes) == 2
 
 

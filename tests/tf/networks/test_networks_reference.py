@@ -1,19 +1,26 @@
 """The whole network against its float64 twin in NumPy, from a checkpoint to every endpoint."""
+
 import dataclasses
 
-import networks_truth
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from covpool import networks
 from covpool.networks import checkpoints
+from tests.tf.networks import networks_truth
 
 #: Largest error, as a share of the endpoint's largest value: about ten times what the TensorFlow builds show.
 TOLERANCES = {
-    "features": 2e-5, "covariance": 2e-5, "bimap": 1e-5, "reeig": 1e-4, "logeig": 1e-4, "embeddings": 3e-4,
-    "logits": 5e-4, "probabilities": 2e-3,
-}  # fmt: skip
+    "features": 2e-5,
+    "covariance": 2e-5,
+    "bimap": 1e-5,
+    "reeig": 1e-4,
+    "logeig": 1e-4,
+    "embeddings": 3e-4,
+    "logits": 5e-4,
+    "probabilities": 2e-3,
+}
 
 
 def compare(found, wanted):
@@ -23,11 +30,14 @@ def compare(found, wanted):
         assert error < TOLERANCES[name], name
 
 
-@pytest.mark.parametrize("model, choices", [
-    ("covpoolnet", {}),
-    ("covpoolnet2", dict(pooling="gaussian", vectorise="upper", embedding=40, classes=3)),
-    ("covpoolnet2", dict(pooling="average", classes=11)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "model, choices",
+    [
+        ("covpoolnet", {}),
+        ("covpoolnet2", dict(pooling="gaussian", vectorise="upper", embedding=40, classes=3)),
+        ("covpoolnet2", dict(pooling="average", classes=11)),
+    ],
+)
 def test_endpoints_are_those_of_a_float64_network(tmp_path, network, spd_settings, model, choices):
     images = networks_truth.standardised(networks_truth.faces(2))
     arrays = networks_truth.weights(model, images, **choices)
@@ -35,8 +45,11 @@ def test_endpoints_are_those_of_a_float64_network(tmp_path, network, spd_setting
     assert wanted["features"].max() > 1 and 0.01 < wanted["probabilities"].max() < 0.9999
 
     named = dict(choices)
-    settings = network(model, embedding_size=named.pop("embedding", 128), **{
-        key: value for key, value in named.items() if key != "classes"})  # fmt: skip
+    settings = network(
+        model,
+        embedding_size=named.pop("embedding", 128),
+        **{key: value for key, value in named.items() if key != "classes"},
+    )
     inputs = tf.placeholder(tf.float32, [None, 100, 100, 3])
     ends = networks.build(inputs, networks.Layers(training=False), settings, spd_settings, choices.get("classes", 7))
     load = checkpoints.LoadOp(tf.global_variables())
@@ -81,8 +94,14 @@ def test_training_without_dropout_computes_the_same_function(network, spd_settin
             else:
                 for each in variables:
                     # The moving variance is the unbiased one; the batch was divided by the biased.
-                    count = 3 * {"Conv2d_1": 48 * 48, "Conv2d_2": 24 * 24, "Conv2d_3": 144, "Conv2d_4": 144,
-                                 "Conv2d_5": 36, "Conv2dfo_6": 36}.get(each.op.name.split("/")[1], 2)  # fmt: skip
+                    count = 3 * {
+                        "Conv2d_1": 48 * 48,
+                        "Conv2d_2": 24 * 24,
+                        "Conv2d_3": 144,
+                        "Conv2d_4": 144,
+                        "Conv2d_5": 36,
+                        "Conv2dfo_6": 36,
+                    }.get(each.op.name.split("/")[1], 2)
                     scale = (count - 1) / count if each.op.name.endswith("moving_variance") else 1
                     each.load(statistics[each.op.name] * scale, session)
                 values[training] = session.run([ends["bimap"], ends["logeig"]])

@@ -1,10 +1,11 @@
 """The networks are the original's: layers, names, shapes, number of parameters; and what may be chosen otherwise."""
-import networks_truth
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from covpool import networks
+from tests.tf.networks import networks_truth
 
 MODELS = ("covpoolnet", "covpoolnet2")
 
@@ -38,24 +39,38 @@ def test_layers_have_the_sizes_of_the_paper(network, spd_settings):
     ends, _ = build(network("covpoolnet"), spd_settings)
     sizes = {name: tuple(each.shape.as_list()) for name, each in ends.items()}
     assert sizes == {
-        "features": (2, 144, 256), "covariance": (2, 256, 256), "bimap": (2, 128, 128), "reeig": (2, 128, 128),
-        "logeig": (2, 128, 128), "embeddings": (2, 128), "logits": (2, 7), "probabilities": (2, 7),
-    }  # fmt: skip
+        "features": (2, 144, 256),
+        "covariance": (2, 256, 256),
+        "bimap": (2, 128, 128),
+        "reeig": (2, 128, 128),
+        "logeig": (2, 128, 128),
+        "embeddings": (2, 128),
+        "logits": (2, 7),
+        "probabilities": (2, 7),
+    }
     operations = tf.get_default_graph().get_operations()
     convolutions = [each.outputs[0].shape.as_list()[1:] for each in operations if each.type == "Conv2D"]
     assert convolutions == [
-        [100, 100, 64], [50, 50, 96], [25, 25, 128], [25, 25, 128], [12, 12, 256], [12, 12, 256],
-    ]  # fmt: skip
+        [100, 100, 64],
+        [50, 50, 96],
+        [25, 25, 128],
+        [25, 25, 128],
+        [12, 12, 256],
+        [12, 12, 256],
+    ]
     pools = [each.outputs[0].shape.as_list()[1:3] for each in operations if each.type == "MaxPool"]
     assert pools == [[50, 50], [25, 25], [12, 12]]
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("choices, classes", [
-    (dict(pooling="gaussian"), 7),
-    (dict(pooling="average"), 8),
-    (dict(vectorise="upper", embedding_size=512), 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "choices, classes",
+    [
+        (dict(pooling="gaussian"), 7),
+        (dict(pooling="average"), 8),
+        (dict(vectorise="upper", embedding_size=512), 2),
+    ],
+)
 def test_other_choices_change_the_variables_that_they_should(network, spd_settings, model, choices, classes):
     ends, _ = build(network(model, **choices), spd_settings, classes=classes)
     named = {("embedding" if key == "embedding_size" else key): value for key, value in choices.items()}

@@ -3,6 +3,7 @@
 A matrix is made from an orthogonal U and a spectrum s that are known, so the gradient's truth needs no
 eigendecomposition: U (K o (U^T sym(G) U)) U^T with K from 50-digit logarithms of the exact s.
 """
+
 import mpmath
 import numpy as np
 
@@ -68,6 +69,7 @@ def mpmath_directional(x, direction, g, function):
 
 def central_difference(function, x, direction, step):
     """d/dt function(x + t direction) at 0 in float64, fourth order."""
+
     def at(t):
         return function(x + t * direction)
 

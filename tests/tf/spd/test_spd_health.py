@@ -1,10 +1,11 @@
 """Health numbers against NumPy, and the op types that an accelerator must know."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from spd_truth import assemble, orthogonal
 
 from covpool import spd
+from tests.tf.spd.spd_truth import assemble, orthogonal
 
 
 def test_orthogonality_error_is_the_largest_entry(evaluate):
@@ -40,9 +41,24 @@ def test_rank_deficient_and_zero_matrices_give_finite_numbers(evaluate):
 
 
 HOST_BOUND = {
-    "IsFinite", "IsInf", "IsNan", "MatrixDiagPartV2", "MatrixDiagV2", "MatrixDiagV3", "MatrixDiagPartV3",
-    "MatrixSetDiagV2", "MatrixSetDiagV3", "Unique", "UniqueV2", "Where", "DynamicPartition", "DynamicStitch",
-    "Einsum", "PyFunc", "MatrixLogarithm", "Complex",
+    "IsFinite",
+    "IsInf",
+    "IsNan",
+    "MatrixDiagPartV2",
+    "MatrixDiagV2",
+    "MatrixDiagV3",
+    "MatrixDiagPartV3",
+    "MatrixSetDiagV2",
+    "MatrixSetDiagV3",
+    "Unique",
+    "UniqueV2",
+    "Where",
+    "DynamicPartition",
+    "DynamicStitch",
+    "Einsum",
+    "PyFunc",
+    "MatrixLogarithm",
+    "Complex",
 }
 """Op types that Ascend's adapter refuses or leaves to the host."""
 
@@ -61,8 +77,13 @@ def test_a_training_step_uses_no_host_bound_ops(method):
     loss = tf.reduce_sum(tf.square(spd.vectorise(logarithm, "upper"))) + tf.reduce_sum(tf.square(gaussian))
     spd.orthogonality_error(w)
     optimizer = tf.train.AdamOptimizer(0.1)
-    spd.apply_on_stiefel(optimizer, optimizer.compute_gradients(loss), [w], tf.train.get_or_create_global_step(),
-                         "qr" if method == "eigh" else "polar")
+    spd.apply_on_stiefel(
+        optimizer,
+        optimizer.compute_gradients(loss),
+        [w],
+        tf.train.get_or_create_global_step(),
+        "qr" if method == "eigh" else "polar",
+    )
     types = {op.type for op in tf.get_default_graph().get_operations()}
     assert not types & HOST_BOUND
     decompositions = {"SelfAdjointEigV2", "Qr"}

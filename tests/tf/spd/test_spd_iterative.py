@@ -1,13 +1,14 @@
 """The logarithm by matrix products: against mpmath where it holds, and what it does where it does not."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spd_truth import assemble, log_of_clip, mpmath_directional, orthogonal, relative_error, spectral_truth
 
 from covpool import spd
 from covpool.spd.schulz import scaled_steps
+from tests.tf.spd.spd_truth import assemble, log_of_clip, mpmath_directional, orthogonal, relative_error, spectral_truth
 
 LOGARITHM = log_of_clip(0.0, np.finfo(float).max)
 
@@ -50,8 +51,11 @@ def logarithm_of_four_by_four():
 
 
 @settings(max_examples=40)
-@given(exponents=st.lists(st.floats(-3.5, 0), min_size=4, max_size=4), scale=st.floats(-8, 8),
-       seed=st.integers(0, 2 ** 32 - 1))
+@given(
+    exponents=st.lists(st.floats(-3.5, 0), min_size=4, max_size=4),
+    scale=st.floats(-8, 8),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_float64_agrees_with_mpmath_on_any_resolved_spectrum(logarithm_of_four_by_four, exponents, scale, seed):
     s = 10 ** (scale + np.array(exponents))
     rng = np.random.RandomState(seed)
@@ -60,7 +64,8 @@ def test_float64_agrees_with_mpmath_on_any_resolved_spectrum(logarithm_of_four_b
     expected_value, expected_gradient = spectral_truth(u, s, g, LOGARITHM)
     assert np.abs(value[0] - expected_value).max() < 1e-10
     assert np.abs(gradient[0] - expected_gradient).max() < 1e-8 * max(
-        np.abs(expected_gradient).max(), np.abs(g).max() / s.max())
+        np.abs(expected_gradient).max(), np.abs(g).max() / s.max()
+    )
 
 
 def test_gradient_agrees_with_sixty_digit_differences(logarithm_of_four_by_four):
@@ -91,8 +96,10 @@ def test_it_agrees_with_log_reeig_on_pooled_features(value_and_gradients):
     features = np.maximum(rng.standard_normal(size=(4, 144, 32)) @ rng.standard_normal(size=(32, 32)), 0)
     w = spd.random_orthonormal(rng, 32, 16, np.float64)
     g = rng.standard_normal(size=(4, 16, 16))
-    results = [value_and_gradients(lambda f, w, log=log: log(spd.projected_covariance(f, w)), [features, w], g)
-               for log in (spd.log_iterative, spd.log_reeig)]
+    results = [
+        value_and_gradients(lambda f, w, log=log: log(spd.projected_covariance(f, w)), [features, w], g)
+        for log in (spd.log_iterative, spd.log_reeig)
+    ]
     assert relative_error(results[0][0], results[1][0]) < 1e-12
     for gradient, expected in zip(*(gradients for _, gradients in results)):
         assert relative_error(gradient, expected) < 1e-10
@@ -101,7 +108,7 @@ def test_it_agrees_with_log_reeig_on_pooled_features(value_and_gradients):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_below_lowest_it_flattens_out(value_and_gradients, dtype):
     shares = np.concatenate([[0], np.logspace(-9, -0.2, 200)])
-    x = np.stack([np.diag([np.sqrt(1 - share ** 2), share]) for share in shares]).astype(dtype)
+    x = np.stack([np.diag([np.sqrt(1 - share**2), share]) for share in shares]).astype(dtype)
     g = np.broadcast_to(np.diag([0.0, 1.0]), x.shape)
     value, (slope,) = value_and_gradients(spd.log_iterative, [x], g)
     value, slope = value[:, 1, 1], slope[:, 1, 1]
@@ -147,5 +154,5 @@ def test_scaled_steps_bring_the_whole_interval_to_the_target(lowest):
     steps, reached = scaled_steps(lowest, 0.95)
     values = np.linspace(lowest, 1, 100001)
     for a, r in steps:
-        values = a * values * (1 - r * values ** 2)
+        values = a * values * (1 - r * values**2)
     assert 0.95 <= reached <= values.min() + 1e-12 and values.max() <= 1 + 1e-12

@@ -1,12 +1,13 @@
 """BiMap and the two vectorisations against NumPy."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spd_truth import central_difference, relative_error
 
 from covpool import spd
+from tests.tf.spd.spd_truth import central_difference, relative_error
 
 
 def symmetric(rng, *shape):
@@ -29,8 +30,10 @@ def test_bimap_gradients_agree_with_central_differences(value_and_gradients):
     g = rng.standard_normal(size=(3, 4, 4))
     _, gradients = value_and_gradients(spd.bimap, arrays, g)
     x, w = arrays
-    expected = [central_difference(lambda x: np.sum(g * (w.T @ x @ w)), x, directions[0], 1e-2),
-                central_difference(lambda w: np.sum(g * (w.T @ x @ w)), w, directions[1], 1e-2)]
+    expected = [
+        central_difference(lambda x: np.sum(g * (w.T @ x @ w)), x, directions[0], 1e-2),
+        central_difference(lambda w: np.sum(g * (w.T @ x @ w)), w, directions[1], 1e-2),
+    ]
     for gradient, direction, truth in zip(gradients, directions, expected):
         assert np.sum(gradient * direction) == pytest.approx(truth, rel=1e-9)
 
@@ -44,7 +47,7 @@ def test_bimap_keeps_eigenvalues_within_those_of_its_input(evaluate):
 
 
 @settings(max_examples=15)
-@given(size=st.integers(1, 7), seed=st.integers(0, 2 ** 32 - 1))
+@given(size=st.integers(1, 7), seed=st.integers(0, 2**32 - 1))
 def test_vectorisations_keep_inner_products(size, seed):
     rng = np.random.RandomState(seed)
     x, y = symmetric(rng, 2, size, size), symmetric(rng, 2, size, size)
@@ -52,14 +55,14 @@ def test_vectorisations_keep_inner_products(size, seed):
         for mode, length in (("full", size * size), ("upper", size * (size + 1) // 2)):
             a, b = session.run([spd.vectorise(x, mode), spd.vectorise(y, mode)])
             assert a.shape == (2, length)
-            np.testing.assert_allclose(np.sum(a * b, axis=1), np.sum(x * y, axis=(1, 2)), atol=1e-12 * size ** 2)
+            np.testing.assert_allclose(np.sum(a * b, axis=1), np.sum(x * y, axis=(1, 2)), atol=1e-12 * size**2)
 
 
 def test_full_is_row_by_row_and_upper_is_the_scaled_triangle(evaluate):
     x = np.array([[[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]]])
     full, upper = evaluate([spd.vectorise(x), spd.vectorise(x, "upper")])
     np.testing.assert_array_equal(full[0], [1, 2, 3, 2, 4, 5, 3, 5, 6])
-    np.testing.assert_allclose(upper[0], [1, 2 * 2 ** 0.5, 3 * 2 ** 0.5, 4, 5 * 2 ** 0.5, 6], rtol=1e-15)
+    np.testing.assert_allclose(upper[0], [1, 2 * 2**0.5, 3 * 2**0.5, 4, 5 * 2**0.5, 6], rtol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -74,14 +77,14 @@ def test_upper_gradient_is_the_adjoint(value_and_gradients, dtype):
 
 
 @settings(max_examples=15)
-@given(size=st.integers(1, 7), outputs=st.integers(1, 3), seed=st.integers(0, 2 ** 32 - 1))
+@given(size=st.integers(1, 7), outputs=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_upper_weights_give_the_same_products(size, outputs, seed):
     rng = np.random.RandomState(seed)
     x, weights = symmetric(rng, 2, size, size), rng.standard_normal(size=(size * size, outputs))
     with tf.Graph().as_default(), tf.Session() as session:
         upper = session.run(spd.vectorise(x, "upper"))
     found = upper @ spd.upper_weights(weights)
-    np.testing.assert_allclose(found, x.reshape(2, -1) @ weights, atol=1e-13 * size ** 2)
+    np.testing.assert_allclose(found, x.reshape(2, -1) @ weights, atol=1e-13 * size**2)
     assert spd.upper_weights(weights.astype(np.float32)).dtype == np.float32
 
 

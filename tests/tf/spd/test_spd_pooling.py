@@ -1,10 +1,11 @@
 """Covariance, projected covariance and Gaussian pooling against NumPy and central differences."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from spd_truth import central_difference, relative_error
 
 from covpool import spd
+from tests.tf.spd.spd_truth import central_difference, relative_error
 
 RIDGE = 1e-3
 
@@ -62,7 +63,8 @@ def test_projected_covariance_is_bimap_of_covariance(value_and_gradients, featur
     g = rng.standard_normal(size=(4, 4, 4))
     value, gradients = value_and_gradients(lambda f, w: spd.projected_covariance(f, w, RIDGE), [features, w], g)
     expected, expected_gradients = value_and_gradients(
-        lambda f, w: spd.bimap(spd.covariance_pool(f, RIDGE), w), [features, w], g)
+        lambda f, w: spd.bimap(spd.covariance_pool(f, RIDGE), w), [features, w], g
+    )
     assert relative_error(value, expected) < 1e-12
     for gradient, expected_gradient in zip(gradients, expected_gradients):
         assert relative_error(gradient, expected_gradient) < 1e-12
@@ -101,11 +103,14 @@ def test_constant_features_give_zero_and_a_finite_gradient(value_and_gradients):
     assert not value.any() and not gradient.any()
 
 
-@pytest.mark.parametrize("given, message", [
-    (np.zeros([2, 1, 3], np.float32), "at least two positions"),
-    (np.zeros([2, 5], np.float32), "wanted .B, P, C."),
-    (np.zeros([2, 5, 3], np.float16), "float16, wanted float32 or float64"),
-])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (np.zeros([2, 1, 3], np.float32), "at least two positions"),
+        (np.zeros([2, 5], np.float32), "wanted .B, P, C."),
+        (np.zeros([2, 5, 3], np.float16), "float16, wanted float32 or float64"),
+    ],
+)
 def test_unfit_features_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         spd.covariance_pool(given)

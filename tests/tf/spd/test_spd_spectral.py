@@ -1,11 +1,15 @@
 """ReEig, LogEig and their composition: values and gradients against mpmath, SciPy and central differences."""
+
 import numpy as np
 import pytest
 import scipy.linalg
 import tensorflow.compat.v1 as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from spd_truth import (
+
+from covpool import spd
+from covpool.spd.constants import logarithm_floor
+from tests.tf.spd.spd_truth import (
     assemble,
     central_difference,
     log_of_clip,
@@ -15,9 +19,6 @@ from spd_truth import (
     relative_error,
     spectral_truth,
 )
-
-from covpool import spd
-from covpool.spd.constants import logarithm_floor
 
 LOW, HIGH = spd.REEIG_EPSILON, spd.REEIG_MAXIMUM
 UNBOUNDED = (0.0, np.finfo(float).max)
@@ -105,9 +106,11 @@ def log_reeig_of_six_by_six():
 
 
 @settings(max_examples=40)
-@given(exponents=st.lists(st.floats(-7, 6), min_size=3, max_size=3),
-       gaps=st.lists(st.sampled_from([0, 1e-12, 1e-9, 1e-6, 1e-3, 1]), min_size=3, max_size=3),
-       seed=st.integers(0, 2 ** 32 - 1))
+@given(
+    exponents=st.lists(st.floats(-7, 6), min_size=3, max_size=3),
+    gaps=st.lists(st.sampled_from([0, 1e-12, 1e-9, 1e-6, 1e-3, 1]), min_size=3, max_size=3),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_float64_agrees_with_mpmath_on_any_spectrum(log_reeig_of_six_by_six, exponents, gaps, seed):
     s = np.outer([1, 1], 10 ** np.array(exponents))
     s[1] *= 1 + np.array(gaps)
@@ -125,10 +128,19 @@ def test_float64_agrees_with_mpmath_on_any_spectrum(log_reeig_of_six_by_six, exp
     assert np.abs(gradient[0] - expected_gradient).max() < 1e-6 * scale
 
 
-@pytest.mark.parametrize("spectrum", [
-    [0.01, 0.2, 3.0], [0.5, 0.5, 0.5], [0.3, 0.3 + 1e-9, 2.0], [0.3, 0.3, 0.3 + 1e-4], [1e-5, 1e-4 * 1.1, 1.0],
-    [0.0, 0.0, 1.0], [1e-3, 1.0, 2e4],
-], ids=str)
+@pytest.mark.parametrize(
+    "spectrum",
+    [
+        [0.01, 0.2, 3.0],
+        [0.5, 0.5, 0.5],
+        [0.3, 0.3 + 1e-9, 2.0],
+        [0.3, 0.3, 0.3 + 1e-4],
+        [1e-5, 1e-4 * 1.1, 1.0],
+        [0.0, 0.0, 1.0],
+        [1e-3, 1.0, 2e4],
+    ],
+    ids=str,
+)
 def test_gradient_agrees_with_sixty_digit_differences(value_and_gradients, spectrum):
     rng = np.random.RandomState(3)
     x = assemble(orthogonal(rng, 3), spectrum)
@@ -167,8 +179,12 @@ def test_gradient_agrees_with_central_differences_of_the_value(evaluate, value_a
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_float32_agrees_with_float64_up_to_condition_1e4(value_and_gradients, name, size):
     layer = LAYERS[name][0]
-    spectra = [np.logspace(-3, 1, size), np.logspace(-2, 1, size)[np.arange(size) // 2 * 2], np.full(size, 0.4),
-               0.2 + 1e-5 * np.arange(size)]
+    spectra = [
+        np.logspace(-3, 1, size),
+        np.logspace(-2, 1, size)[np.arange(size) // 2 * 2],
+        np.full(size, 0.4),
+        0.2 + 1e-5 * np.arange(size),
+    ]
     if name != "logeig":
         spectra.append(np.where(np.arange(size) < size // 2, 0.0, np.logspace(-2, 0, size)))
     _, _, x, g = case_batch(size, spectra)
@@ -229,7 +245,7 @@ def test_extreme_input_stays_finite(value_and_gradients, name, dtype):
         assert np.all(eigenvalues > np.log(low) - 1e-2) and np.all(eigenvalues < np.log(high) + 1e-2)
 
 
-@pytest.mark.parametrize("dtype, floor", [(np.float32, 2.0 ** -46), (np.float64, 2.0 ** -104)])
+@pytest.mark.parametrize("dtype, floor", [(np.float32, 2.0**-46), (np.float64, 2.0**-104)])
 def test_logeig_has_its_documented_floor(value_and_gradients, dtype, floor):
     x = np.stack([np.zeros([3, 3]), np.diag([1.0, floor / 2, 2 * floor])]).astype(dtype)
     g = np.broadcast_to(np.eye(3, dtype=dtype), x.shape)

@@ -1,4 +1,5 @@
 """The Stiefel manifold against NumPy, and the order of an optimiser's step on it."""
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from covpool import spd
 
-RATE, BETA1, BETA2 = 0.125, 0.875, 1 - 2.0 ** -10
+RATE, BETA1, BETA2 = 0.125, 0.875, 1 - 2.0**-10
 """Exact in float32, in which TensorFlow keeps hyperparameters, so that NumPy can follow to the last digits."""
 OPTIMISERS = {
     "ADAGRAD": lambda: tf.train.AdagradOptimizer(0.1),
@@ -48,7 +49,7 @@ def quadratic_problem(use_resource, rows=7, cols=4, dtype=tf.float64):
 
 
 @settings(max_examples=20)
-@given(rows=st.integers(1, 9), cols=st.integers(1, 9), seed=st.integers(0, 2 ** 32 - 1))
+@given(rows=st.integers(1, 9), cols=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
 def test_random_orthonormal_columns(rows, cols, seed):
     if rows < cols:
         with pytest.raises(ValueError, match="wanted rows >= cols"):
@@ -64,7 +65,8 @@ def test_random_orthonormal_columns(rows, cols, seed):
 def test_projection_is_orthogonal_idempotent_and_tangent(evaluate):
     w, g, other = frame(0), np.random.RandomState(1).randn(7, 4), np.random.RandomState(2).randn(7, 4)
     once, twice, of_other = evaluate(
-        [spd.tangent_project(w, g), spd.tangent_project(w, spd.tangent_project(w, g)), spd.tangent_project(w, other)])
+        [spd.tangent_project(w, g), spd.tangent_project(w, spd.tangent_project(w, g)), spd.tangent_project(w, other)]
+    )
     np.testing.assert_allclose(w.T @ once + once.T @ w, np.zeros([4, 4]), atol=1e-14)
     np.testing.assert_allclose(twice, once, atol=1e-14)
     assert np.sum((g - once) * of_other) == pytest.approx(0, abs=1e-12)
@@ -72,7 +74,7 @@ def test_projection_is_orthogonal_idempotent_and_tangent(evaluate):
 
 
 @settings(max_examples=15)
-@given(rows=st.integers(2, 8), cols=st.integers(1, 8), size=st.floats(0, 3), seed=st.integers(0, 2 ** 32 - 1))
+@given(rows=st.integers(2, 8), cols=st.integers(1, 8), size=st.floats(0, 3), seed=st.integers(0, 2**32 - 1))
 def test_both_retractions_agree_with_lapack(rows, cols, size, seed):
     cols = min(rows, cols)
     rng = np.random.RandomState(seed)
@@ -90,8 +92,10 @@ def test_retraction_is_first_order_exact_and_leaves_the_manifold_alone(evaluate,
     w = frame(3)
     xi = numpy_projection(w, np.random.RandomState(4).randn(7, 4))
     steps = (0.0, 0.01, 0.005)
-    errors = [np.abs(retracted - (w + t * xi)).max()
-              for t, retracted in zip(steps, evaluate([spd.retract(tf.constant(w + t * xi), method) for t in steps]))]
+    errors = [
+        np.abs(retracted - (w + t * xi)).max()
+        for t, retracted in zip(steps, evaluate([spd.retract(tf.constant(w + t * xi), method) for t in steps]))
+    ]
     assert errors[0] < 1e-14
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.05)
 
@@ -121,7 +125,7 @@ def numpy_adam(w, gradient, steps, rate=RATE, beta1=BETA1, beta2=BETA2, epsilon=
     powers = np.array([beta1, beta2], np.float32)  # float32, as TensorFlow keeps them
     for _ in range(steps):
         g = numpy_projection(w, gradient(w))
-        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g ** 2
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
         correction = 1 - powers.astype(np.float64)
         w = numpy_retraction(w - rate * np.sqrt(correction[1]) / correction[0] * m / (np.sqrt(v) + epsilon))
         m = numpy_projection(w, m)
@@ -143,7 +147,7 @@ def numpy_rmsprop(w, gradient, steps, rate=RATE, decay=BETA1, momentum=BETA1, ep
     m, v = np.zeros_like(w), np.ones_like(w)
     for _ in range(steps):
         g = numpy_projection(w, gradient(w))
-        v = decay * v + (1 - decay) * g ** 2
+        v = decay * v + (1 - decay) * g**2
         m = momentum * m + rate * g / np.sqrt(v + epsilon)
         w = numpy_retraction(w - m)
         m = numpy_projection(w, m)
@@ -151,8 +155,10 @@ def numpy_rmsprop(w, gradient, steps, rate=RATE, decay=BETA1, momentum=BETA1, ep
 
 
 @pytest.mark.parametrize("use_resource", [False, True])
-@pytest.mark.parametrize("name, simulated, slot", [
-    ("ADAM", numpy_adam, "m"), ("MOM", numpy_momentum, "momentum"), ("RMSPROP", numpy_rmsprop, "momentum")])
+@pytest.mark.parametrize(
+    "name, simulated, slot",
+    [("ADAM", numpy_adam, "m"), ("MOM", numpy_momentum, "momentum"), ("RMSPROP", numpy_rmsprop, "momentum")],
+)
 def test_each_step_is_project_update_retract_transport(name, simulated, slot, use_resource):
     """Many steps on several threads against the same steps one after the other in NumPy: a race would show."""
     w, loss, start, gradient, _ = quadratic_problem(use_resource)
@@ -187,8 +193,8 @@ def test_reads_follow_the_writes_that_they_are_meant_to_see(use_resource):
     train = spd.apply_on_stiefel(optimizer, optimizer.compute_gradients(loss), [w], step)
     update_type = "ResourceApplyAdam" if use_resource else "ApplyAdam"
     ops = tf.get_default_graph().get_operations()
-    update, = [op for op in ops if op.type == update_type]
-    qr, = [op for op in ops if op.type == "Qr"]
+    (update,) = [op for op in ops if op.type == update_type]
+    (qr,) = [op for op in ops if op.type == "Qr"]
     # Of qr's ancestors, one reads w after the update and none before it.
     reads = [op for op in ancestors(qr) if op.type in ("Identity", "ReadVariableOp") and update in ancestors(op)]
     assert reads
@@ -196,8 +202,11 @@ def test_reads_follow_the_writes_that_they_are_meant_to_see(use_resource):
     assert {update, qr} <= ancestors(train)
     # The moment is written once after qr, from reads of it that follow the update.
     moment = optimizer.get_slot(w, "m").op
-    write, = [op for op in ancestors(train) if op.type.startswith("Assign") and qr in ancestors(op)
-              and op.inputs[0].op is moment]
+    (write,) = [
+        op
+        for op in ancestors(train)
+        if op.type.startswith("Assign") and qr in ancestors(op) and op.inputs[0].op is moment
+    ]
     projection = ancestors(write.inputs[1].op) - ancestors(update)
     moment_reads = [op for op in projection if moment in [tensor.op for tensor in op.inputs] and op is not write]
     assert moment_reads and all(update in ancestors(op) for op in moment_reads)
@@ -227,8 +236,9 @@ def test_two_thousand_adam_steps_leave_w_orthonormal(retraction):
     w = tf.get_variable("w", initializer=spd.random_orthonormal(rng, 64, 32), use_resource=True)
     noise = tf.random_normal([64, 32], seed=1)
     optimizer = tf.train.AdamOptimizer(0.005, epsilon=0.1)
-    train = spd.apply_on_stiefel(optimizer, [(noise + tf.constant(rng.randn(64, 32), tf.float32), w)], [w],
-                                 retraction=retraction)
+    train = spd.apply_on_stiefel(
+        optimizer, [(noise + tf.constant(rng.randn(64, 32), tf.float32), w)], [w], retraction=retraction
+    )
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         start = session.run(w)

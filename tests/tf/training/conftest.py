@@ -1,14 +1,12 @@
 """Shared by the tests of training: parameters, and projects to train in."""
-import sys
 
 import pytest
-import training_project
-from training_project import Project, content_with
 
-from covpool.params import parse_params
+from covpool.config import parse_params
+from tests.tf.training import training_project
+from tests.tf.training.training_project import Project, content_with
 
 # The float64 network, against which the tests of the networks compare.
-sys.path.append(str(training_project.ROOT / "tests" / "tf" / "networks"))
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +21,7 @@ def project(tmp_path):
     made = []
 
     def make(changes=None):
-        folder = tmp_path / "project-{}".format(len(made))
+        folder = tmp_path / f"project-{len(made)}"
         made.append(Project(folder, changes))
         return made[-1]
 

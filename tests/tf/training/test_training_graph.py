@@ -1,12 +1,13 @@
 """The training graph: optimisers by their published formulas, averages, statistics, and a step that repeats."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import training_project
 
 from covpool import devices
-from covpool.training import pictures
+from covpool.training import input_pipeline
 from covpool.training.graph import NoDecomposition, TrainingGraph, make_optimizer
+from tests.tf.training import training_project
 
 RATE = 0.3
 
@@ -64,16 +65,25 @@ def mom(train, gradients):
 
 ORIGINAL = {"train.adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1}}
 OTHERS = {
-    "train.adam": {"beta1": 0.5, "beta2": 0.9, "epsilon": 1e-3}, "train.adadelta": {"rho": 0.5, "epsilon": 1e-2},
-    "train.adagrad": {"initial_accumulator": 2.0}, "train.rmsprop": {"decay": 0.5, "momentum": 0.3, "epsilon": 0.1},
+    "train.adam": {"beta1": 0.5, "beta2": 0.9, "epsilon": 1e-3},
+    "train.adadelta": {"rho": 0.5, "epsilon": 1e-2},
+    "train.adagrad": {"initial_accumulator": 2.0},
+    "train.rmsprop": {"decay": 0.5, "momentum": 0.3, "epsilon": 0.1},
     "train.mom": {"momentum": 0.5, "nesterov": False},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("changes", [ORIGINAL, OTHERS], ids=["original", "others"])
-@pytest.mark.parametrize("name, formula", [
-    ("ADAGRAD", adagrad), ("ADADELTA", adadelta), ("ADAM", adam), ("RMSPROP", rmsprop), ("MOM", mom),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, formula",
+    [
+        ("ADAGRAD", adagrad),
+        ("ADADELTA", adadelta),
+        ("ADAM", adam),
+        ("RMSPROP", rmsprop),
+        ("MOM", mom),
+    ],
+)
 def test_optimisers_follow_their_formulas(params_with, name, formula, changes):
     train = params_with(dict(changes, **{"train.optimizer": name})).train
     gradients = np.random.RandomState(0).standard_normal((4, 6))
@@ -134,7 +144,7 @@ def graph_of(tmp_path_factory, params_with):
         key = repr(sorted(changes.items()))
         if key not in made:
             params = params_with(changes)
-            faces = pictures.load_faces(folder, "train", training_project.CLASSES, 56)
+            faces = input_pipeline.load_faces(folder, "train", training_project.CLASSES, 56)
             begin = {}
             made[key] = TrainingGraph(params, devices.open_cpu(), faces, lambda: begin["step"], 20), begin
         return made[key]
@@ -159,25 +169,27 @@ def running(graph_of):
 @pytest.mark.parametrize("cores, wanted", [(1, 1), (3, 3), (64, 4)])
 def test_batches_are_prepared_on_no_more_threads_than_there_are_cores(
     tmp_path, params_with, monkeypatch, cores, wanted
-):  # fmt: skip
-    batches, threads = pictures.batches, []
+):
+    batches, threads = input_pipeline.batches, []
 
     def remembering(*arguments):
         threads.append(arguments[-1])
         return batches(*arguments)
 
-    monkeypatch.setattr(pictures, "batches", remembering)
+    monkeypatch.setattr(input_pipeline, "batches", remembering)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
     training_project.write_faces(tmp_path / "faces", {"train": 20})
-    faces = pictures.load_faces(tmp_path / "faces", "train", training_project.CLASSES, 56)
+    faces = input_pipeline.load_faces(tmp_path / "faces", "train", training_project.CLASSES, 56)
     TrainingGraph(params_with({"train.nrof_preprocess_threads": 4}), devices.open_cpu(), faces, lambda: 0, 20)
     assert threads == [wanted]
 
 
 #: Plain gradient descent, so that a step tells the gradient; and averages that forget fast.
 PLAIN = {
-    "train.optimizer": "MOM", "train.mom": {"momentum": 0.0, "nesterov": False}, "train.moving_average_decay": 0.3,
-}  # fmt: skip
+    "train.optimizer": "MOM",
+    "train.mom": {"momentum": 0.0, "nesterov": False},
+    "train.moving_average_decay": 0.3,
+}
 #: The same without dropout and averages.
 BARE = dict(PLAIN, **{"train.keep_probability": 1.0, "train.moving_average_decay": 0})
 
@@ -198,8 +210,9 @@ def test_averages_are_ramped_and_used_for_scoring(running):
     for name, value in inference.items():
         wanted = after[name] if "moving_" in name else after[name + "/ExponentialMovingAverage"]
         np.testing.assert_array_equal(value, wanted)
-    assert set(inference) == {name for name in after if name.endswith(
-        ("weights", "biases", "beta", "moving_mean", "moving_variance"))}  # fmt: skip
+    assert set(inference) == {
+        name for name in after if name.endswith(("weights", "biases", "beta", "moving_mean", "moving_variance"))
+    }
 
 
 def test_without_averages_the_weights_themselves_score(running):
@@ -298,12 +311,30 @@ def test_covariance_training_keeps_the_frame_orthonormal_and_tells_its_health(ru
 
 
 #: Total loss and cross entropy of the first 20 steps at a learning rate of 1e-4, as TensorFlow 1.15.0 computes them.
-FIRST_STEPS = np.array([
-    (68.91176, 2.05279), (68.89376, 2.05578), (68.84187, 2.02989), (68.71275, 1.92947), (68.73288, 1.97812),
-    (68.56306, 1.83832), (68.71483, 2.02349), (68.61817, 1.95895), (68.33107, 1.70544), (68.46339, 1.87115),
-    (68.47068, 1.91223), (68.22369, 1.69935), (68.32299, 1.83548), (68.16573, 1.71216), (68.13793, 1.72115),
-    (68.11736, 1.73941), (68.02208, 1.68058), (68.05508, 1.75256), (67.97313, 1.70758), (67.84924, 1.62539),
-])  # fmt: skip
+FIRST_STEPS = np.array(
+    [
+        (68.91176, 2.05279),
+        (68.89376, 2.05578),
+        (68.84187, 2.02989),
+        (68.71275, 1.92947),
+        (68.73288, 1.97812),
+        (68.56306, 1.83832),
+        (68.71483, 2.02349),
+        (68.61817, 1.95895),
+        (68.33107, 1.70544),
+        (68.46339, 1.87115),
+        (68.47068, 1.91223),
+        (68.22369, 1.69935),
+        (68.32299, 1.83548),
+        (68.16573, 1.71216),
+        (68.13793, 1.72115),
+        (68.11736, 1.73941),
+        (68.02208, 1.68058),
+        (68.05508, 1.75256),
+        (67.97313, 1.70758),
+        (67.84924, 1.62539),
+    ]
+)
 
 
 def test_the_first_twenty_steps_are_those_of_every_build(running):
@@ -314,10 +345,15 @@ def test_the_first_twenty_steps_are_those_of_every_build(running):
     np.testing.assert_allclose(found, FIRST_STEPS, atol=1e-2)
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"network.pooling": "gaussian"}, {"network.pooling": "covariance"},
-    {"network.pooling": "covariance", "spd.method": "iterative"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"network.pooling": "gaussian"},
+        {"network.pooling": "covariance"},
+        {"network.pooling": "covariance", "spd.method": "iterative"},
+    ],
+)
 def test_no_sum_depends_on_when_memory_becomes_free(running, changes):
     """AddN starts from whichever of its inputs it may overwrite, which is a matter of timing; two terms commute."""
     graph = running(changes).graph.graph

@@ -1,4 +1,5 @@
 """The terms of the loss against their closed forms."""
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -19,10 +20,12 @@ def cross_entropies():
 def test_cross_entropy_is_the_mean_or_the_weighted_mean(evaluate):
     each = cross_entropies()
     weights = np.float32([1, 2, 5, 0.5])
-    found = evaluate([
-        losses.weighted_cross_entropy(tf.constant(LOGITS), tf.constant(LABELS)),
-        losses.weighted_cross_entropy(tf.constant(LOGITS), tf.constant(LABELS), weights),
-    ])  # fmt: skip
+    found = evaluate(
+        [
+            losses.weighted_cross_entropy(tf.constant(LOGITS), tf.constant(LABELS)),
+            losses.weighted_cross_entropy(tf.constant(LOGITS), tf.constant(LABELS), weights),
+        ]
+    )
     np.testing.assert_allclose(found, [each.mean(), np.average(each, weights=weights[LABELS])], rtol=1e-6)
 
 
@@ -56,8 +59,10 @@ def test_center_loss_and_its_gradient_and_the_moving_centres():
 
 def terms(params_with, **changes):
     train = params_with({"train." + key: value for key, value in changes.items()}).train
-    kernels = [tf.get_variable("a", [3, 4], initializer=tf.constant_initializer(2.0), use_resource=True),
-               tf.get_variable("b", [5], initializer=tf.constant_initializer(-3.0), use_resource=True)]  # fmt: skip
+    kernels = [
+        tf.get_variable("a", [3, 4], initializer=tf.constant_initializer(2.0), use_resource=True),
+        tf.get_variable("b", [5], initializer=tf.constant_initializer(-3.0), use_resource=True),
+    ]
     endpoints = {"logits": tf.constant(LOGITS), "embeddings": tf.constant(EMBEDDINGS)}
     found = losses.losses(endpoints, tf.constant(LABELS), kernels, 4, train, None)
     return found, tf.gradients(found.total, kernels)

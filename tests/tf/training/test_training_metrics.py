@@ -1,4 +1,5 @@
 """Measures of predictions against counting by hand."""
+
 import json
 import math
 
@@ -13,10 +14,13 @@ from covpool.training import metrics
 @st.composite
 def scored(draw):
     classes, count = draw(st.integers(2, 6)), draw(st.integers(1, 25))
-    logits = draw(st.lists(st.lists(st.floats(-50, 50, width=32), min_size=classes, max_size=classes),
-                           min_size=count, max_size=count))  # fmt: skip
+    logits = draw(
+        st.lists(
+            st.lists(st.floats(-50, 50, width=32), min_size=classes, max_size=classes), min_size=count, max_size=count
+        )
+    )
     labels = draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
-    return np.array(logits, np.float32), labels, ["c{}".format(number) for number in range(classes)]
+    return np.array(logits, np.float32), labels, [f"c{number}" for number in range(classes)]
 
 
 @settings(deadline=None)

@@ -1,4 +1,5 @@
 """The plan of a run: every picture once a pass, and numbers that depend on the seed and the step alone."""
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -6,9 +7,14 @@ from hypothesis import strategies as st
 from covpool.training.plan import Plan
 
 plans = st.builds(
-    dict, count=st.integers(1, 60), batch_size=st.integers(1, 50), margin=st.integers(0, 9),
-    degrees=st.floats(0, 180), flip=st.booleans(), seed=st.integers(0, 2**31 - 1),
-)  # fmt: skip
+    dict,
+    count=st.integers(1, 60),
+    batch_size=st.integers(1, 50),
+    margin=st.integers(0, 9),
+    degrees=st.floats(0, 180),
+    flip=st.booleans(),
+    seed=st.integers(0, 2**31 - 1),
+)
 
 
 @settings(deadline=None)

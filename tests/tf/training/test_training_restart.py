@@ -1,11 +1,13 @@
 """kill -9 at any moment, and the run comes out as if nothing had happened: the stage as DVC starts it."""
+
 import random
 import shutil
 import signal
 import time
 
 import pytest
-import training_project
+
+from tests.tf.training import training_project
 
 #: More epochs than the small run has, so that there is something to interrupt; still seconds.
 LONG = {"train.epochs": 6, "train.epoch_size": 2}
@@ -83,24 +85,29 @@ def test_a_restart_goes_on_from_the_last_finished_epoch_past_a_torn_state(undist
     assert process.returncode == 128 + signal.SIGTERM
     last = max(finished_steps(victim))
     assert training_project.without_onednn(err) == (
-        "train: interrupted after step {} of 12; run again to go on from there.\n".format(last))  # fmt: skip
+        f"train: interrupted after step {last} of 12; run again to go on from there.\n"
+    )
     state = victim.states()[0]
-    data = next((state / "step-{:08d}".format(last)).glob("variables.data*"))
+    data = next((state / f"step-{last:08d}").glob("variables.data*"))
     data.write_bytes(data.read_bytes()[:-100])
     one_before = sorted(finished_steps(victim))[-2]
     found = victim.run()
     assert found.returncode == 0
     told, going_on = found.stdout.splitlines()[:2]
-    assert "is damaged and passed over" in told and going_on == "Going on at step {} of 12.".format(one_before)
+    assert "is damaged and passed over" in told and going_on == f"Going on at step {one_before} of 12."
     assert victim.results() == undisturbed.results()
 
 
 def test_with_covariance_pooling_too(project):
     """The real network: killed while it writes its second state, and compared with a run left alone."""
     changes = {
-        "network.pooling": "covariance", "network.vectorise": "upper", "train.optimizer": "MOM", "train.epochs": 2,
-        "train.epoch_size": 2, "train.moving_average_decay": 0,
-    }  # fmt: skip
+        "network.pooling": "covariance",
+        "network.vectorise": "upper",
+        "train.optimizer": "MOM",
+        "train.epochs": 2,
+        "train.epoch_size": 2,
+        "train.moving_average_decay": 0,
+    }
     alone, victim = project(changes), project(changes)
     alone.trainer().run()
     writing = ".covpool/training/*/step-00000004.writing/variables.data*"

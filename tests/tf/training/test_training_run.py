@@ -1,4 +1,5 @@
 """A run from the first step to its outputs: what is written, that it repeats, and what stops it."""
+
 import csv
 import hashlib
 import json
@@ -6,18 +7,19 @@ import os
 import signal
 from types import SimpleNamespace
 
-import networks_truth
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import training_project
 
-from covpool import artifacts, devices
+from covpool import devices
 from covpool.networks.checkpoints import CheckpointError
+from covpool.pipeline import artifacts
 from covpool.training import metrics
 from covpool.training.graph import NoDecomposition, TrainingGraph
 from covpool.training.state import StateError
 from covpool.training.trainer import Interrupted, NotFinite, Trainer
+from tests.tf.networks import networks_truth
+from tests.tf.training import training_project
 
 
 def history(project):
@@ -29,7 +31,10 @@ def test_history_tells_every_epoch(finished):
     rows = history(finished)
     assert tuple(rows[0]) == artifacts.HISTORY_COLUMNS
     assert [(row["epoch"], row["steps"], row["learning_rate"]) for row in rows] == [
-        (1, 3, 0.002), (2, 6, 0.002), (3, 9, 0.001)]  # fmt: skip
+        (1, 3, 0.002),
+        (2, 6, 0.002),
+        (3, 9, 0.001),
+    ]
     for row in rows:
         assert row["loss"] == pytest.approx(row["cross_entropy"] + row["l2_loss"] + row["center_loss"], rel=1e-6)
         assert row["l2_loss"] > 0 and row["center_loss"] > 0
@@ -66,10 +71,21 @@ def test_the_record_is_sealed_and_agrees_with_the_tables(finished):
         for name in ("history.csv", "times.csv")
     }
     last = history(finished)[-1]
-    assert record["loss"] == {"total": last["loss"], "cross_entropy": last["cross_entropy"], "l2": last["l2_loss"],
-                              "center": last["center_loss"]}  # fmt: skip
-    assert record["progress"] == {"epochs": 3, "epoch_size": 3, "steps": 9, "batch_size": 6, "resumed": False,
-                                  "steps_per_loss": 1, "learning_rates": [[0, 0.002], [2, 0.001]]}
+    assert record["loss"] == {
+        "total": last["loss"],
+        "cross_entropy": last["cross_entropy"],
+        "l2": last["l2_loss"],
+        "center": last["center_loss"],
+    }
+    assert record["progress"] == {
+        "epochs": 3,
+        "epoch_size": 3,
+        "steps": 9,
+        "batch_size": 6,
+        "resumed": False,
+        "steps_per_loss": 1,
+        "learning_rates": [[0, 0.002], [2, 0.001]],
+    }
     assert record["tensorflow"] == devices.describe_tensorflow() and record["kind"] == "cpu"
     assert record["data"]["images"] == {"train": 40, "val": 17}
     with open(str(finished.folder / "runs/cpu/times.csv"), newline="") as stream:
@@ -140,9 +156,14 @@ def test_balanced_class_weights_change_the_loss_and_unfinished_runs_are_told(fin
 def test_a_run_can_start_from_a_checkpoint(finished, project):
     """At a learning rate of 0 the weights stay those that were given, in the averages too."""
     prefix = str(finished.folder / "models/cpu/last")
-    changes = {"train.pretrained_model": prefix, "train.pretrained_hash": artifacts.checkpoint_hash(prefix),
-               "train.learning_rate": 0.0, "train.epochs": 1, "train.epoch_size": 1,
-               "train.center_loss_factor": 0.0}  # fmt: skip
+    changes = {
+        "train.pretrained_model": prefix,
+        "train.pretrained_hash": artifacts.checkpoint_hash(prefix),
+        "train.learning_rate": 0.0,
+        "train.epochs": 1,
+        "train.epoch_size": 1,
+        "train.center_loss_factor": 0.0,
+    }
     tuned = project(changes)
     tuned.trainer().run()
     given, found = tf.train.load_checkpoint(prefix), tf.train.load_checkpoint(str(tuned.folder / "models/cpu/last"))
@@ -156,7 +177,7 @@ def test_a_run_can_start_from_a_checkpoint(finished, project):
 @pytest.mark.parametrize("given", ["", "0" * 64])
 def test_a_checkpoint_of_other_content_than_is_said_stops_the_run(finished, project, given):
     prefix = str(finished.folder / "models/cpu/last")
-    with pytest.raises(CheckpointError, match="has the hash {}".format(artifacts.checkpoint_hash(prefix))):
+    with pytest.raises(CheckpointError, match=f"has the hash {artifacts.checkpoint_hash(prefix)}"):
         project({"train.pretrained_model": prefix, "train.pretrained_hash": given}).trainer().run()
 
 
@@ -250,10 +271,14 @@ def test_a_second_trainer_is_refused_and_a_failure_to_write_keeps_the_state(proj
     assert first.state.newest_step() == 1
 
 
-@pytest.mark.parametrize("changes, word", [
-    ({"normalise.size": 60}, "wanted are 68x68"), ({"normalise.margin": 5}, "wanted are 58x58"),
-    ({"dataset.classes": ["anger", "disgust"]}, "wanted are anger, disgust"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"normalise.size": 60}, "wanted are 68x68"),
+        ({"normalise.margin": 5}, "wanted are 58x58"),
+        ({"dataset.classes": ["anger", "disgust"]}, "wanted are anger, disgust"),
+    ],
+)
 def test_faces_that_do_not_fit_the_parameters_stop_the_run_at_once(project, changes, word):
     with pytest.raises(artifacts.ArtifactError, match=word):
         project(changes).trainer()

@@ -1,4 +1,5 @@
 """Scoring from the command line: the original's checkpoints and our models against the float64 network."""
+
 import hashlib
 import json
 import os
@@ -6,15 +7,15 @@ import shutil
 import subprocess
 import sys
 
-import networks_truth
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import training_project
 
-from covpool import artifacts
+from covpool.pipeline import artifacts
 from covpool.training import score
 from covpool.training.evaluation import evaluate
+from tests.tf.networks import networks_truth
+from tests.tf.training import training_project
 
 CHOICES = dict(embedding=24, classes=5)
 
@@ -99,13 +100,14 @@ def test_evaluation_writes_what_the_model_predicts(finished):
     assert scores["accuracy"] == model["checkpoints"]["best"]["val_accuracy"]
     assert scores["epoch"] == model["checkpoints"]["best"]["epoch"]
     images = networks_truth.standardised(np.load(str(finished.folder / "data/faces/val.npy"))[:, 4:52, 4:52])
-    wanted = networks_truth.forward(weights_of(finished.folder / "models/cpu/best"), images, "covpoolnet2",
-                                    pooling="average")["probabilities"]  # fmt: skip
+    wanted = networks_truth.forward(
+        weights_of(finished.folder / "models/cpu/best"), images, "covpoolnet2", pooling="average"
+    )["probabilities"]
     rows = (folder / "predictions.csv").read_text().splitlines()
     assert len(rows) == 18 and rows[0].startswith("source,actual,predicted,confidence,p_anger,")
     for number, row in enumerate(rows[1:]):
         source, actual, predicted, confidence, *shares = row.split(",")
-        assert source == "val/{}.png".format(number) and actual == scores["classes"][number % 7]
+        assert source == f"val/{number}.png" and actual == scores["classes"][number % 7]
         np.testing.assert_allclose([float(share) for share in shares], wanted[number], atol=1e-3)
         assert float(confidence) == max(map(float, shares))
         assert predicted == scores["classes"][int(np.argmax([float(share) for share in shares]))]
@@ -132,9 +134,12 @@ def test_another_build_reads_our_models_and_scores_the_same(finished, tmp_path, 
     options = ["--model", str(finished.folder / "models/cpu"), "--faces", str(finished.folder / "data/faces/val.npy")]
     environment = {key: value for key, value in os.environ.items() if key != "COVPOOL_TF_PYTHON"}
     done = subprocess.run(
-        [str(root / "stages/tf"), "-m", "covpool.training.score", "--out", "theirs.npz"] + options, text=True,
-        cwd=str(tmp_path), env=dict(environment, TF_BUILD=another_build()), capture_output=True,
-    )  # fmt: skip
+        [str(root / "stages/tf"), "-m", "covpool.training.score", "--out", "theirs.npz"] + options,
+        text=True,
+        cwd=str(tmp_path),
+        env=dict(environment, TF_BUILD=another_build()),
+        capture_output=True,
+    )
     assert (done.returncode, training_project.without_onednn(done.stderr)) == (0, "")
     with np.load(str(tmp_path / "theirs.npz")) as theirs:
         for name, ours in scores(*options).items():
@@ -167,15 +172,23 @@ def test_wrong_calls_are_told(tmp_path, monkeypatch, capsys, original, finished)
     told = refused(capsys, *faces, *checkpoint, "--network", "covpoolnet", "--normalisation", "none")
     assert "CovPoolNetwork/fc_2/weights: is missing" in told
     assert "smaller than the network's input, 120x120" in refused(
-        capsys, *faces, *checkpoint, *known, "--image-size", 120)  # fmt: skip
+        capsys, *faces, *checkpoint, *known, "--image-size", 120
+    )
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("array, word", [
-    (np.zeros((2, 48, 48), np.uint8), "[2, 48, 48]"), (np.zeros((2, 48, 48, 3)), "float64"),
-    (np.zeros((1, 48, 48, 3), ">i2"), ">i2"), (np.zeros((1, 40, 48, 3), np.uint8), "smaller than"),
-    (np.full((1, 48, 48, 3), np.nan, np.float32), "not finite"), (np.array([{}]), "no NumPy array"),
-], ids=["rank", "dtype", "integers", "small", "nan", "pickle"])  # fmt: skip
+@pytest.mark.parametrize(
+    "array, word",
+    [
+        (np.zeros((2, 48, 48), np.uint8), "[2, 48, 48]"),
+        (np.zeros((2, 48, 48, 3)), "float64"),
+        (np.zeros((1, 48, 48, 3), ">i2"), ">i2"),
+        (np.zeros((1, 40, 48, 3), np.uint8), "smaller than"),
+        (np.full((1, 48, 48, 3), np.nan, np.float32), "not finite"),
+        (np.array([{}]), "no NumPy array"),
+    ],
+    ids=["rank", "dtype", "integers", "small", "nan", "pickle"],
+)
 def test_faces_that_can_not_be_scored_are_told(tmp_path, monkeypatch, capsys, finished, array, word):
     monkeypatch.chdir(tmp_path)
     np.save("faces.npy", array, allow_pickle=True)

@@ -1,4 +1,5 @@
 """The working state: whole or not at all, one writer, and clear words when the disk or a file is bad."""
+
 import errno
 import json
 import os
@@ -9,10 +10,10 @@ import textwrap
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import training_project
 
 from covpool.training import state
 from covpool.training.state import StateError, WorkingState
+from tests.tf.training import training_project
 
 
 class Values:
@@ -33,7 +34,7 @@ class Values:
 
     def write_best(self, session, prefix):
         for ending in ("index", "data"):
-            (prefix.parent / (prefix.name + "." + ending)).write_text("best of {}".format(self.get()))
+            (prefix.parent / (prefix.name + "." + ending)).write_text(f"best of {self.get()}")
 
 
 @pytest.fixture
@@ -65,7 +66,12 @@ def test_the_newest_state_comes_back_and_the_one_before_is_kept(tmp_path, values
             save(work, values, step, best=min(step, 2))
         assert work.newest_step() == 4
     assert sorted(path.name for path in folder.iterdir()) == [
-        "best-0002.data", "best-0002.index", "lock", "step-00000003", "step-00000004"]  # fmt: skip
+        "best-0002.data",
+        "best-0002.index",
+        "lock",
+        "step-00000003",
+        "step-00000004",
+    ]
     assert restored(folder, values) == (4, 4.0)
     with WorkingState(folder) as work:
         assert [path.read_text() for path in work.best_files(2)] == ["best of 2.0"] * 2
@@ -125,7 +131,7 @@ def test_a_state_that_was_being_written_is_cleared_away(tmp_path, values):
 def test_saving_the_same_step_again_never_takes_the_state_away(tmp_path, values, monkeypatch):
     with WorkingState(tmp_path / "cpu-key") as work:
         save(work, values, 1)
-        monkeypatch.setattr(state, "_remove", lambda path: pytest.fail("removed {}".format(path)))
+        monkeypatch.setattr(state, "_remove", lambda path: pytest.fail(f"removed {path}"))
         save(work, values, 1)
 
 
@@ -165,9 +171,11 @@ def test_tensorflows_own_error_of_writing_is_told(tmp_path, values):
     """.format(tests=os.path.dirname(os.path.abspath(__file__)), folder=str(tmp_path / "cpu-key"))
     graph_mode = "import tensorflow.compat.v1 as tf; tf.disable_v2_behavior()\n"
     found = subprocess.run(
-        [sys.executable, "-c", graph_mode + textwrap.dedent(script)], capture_output=True, text=True,
+        [sys.executable, "-c", graph_mode + textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
         env=dict(os.environ, PYTHONPATH=str(training_project.ROOT)),
-    )  # fmt: skip
+    )
     assert "could not be written" in found.stdout, found.stderr
     assert "\n" not in found.stdout.strip()
     assert restored(tmp_path / "cpu-key", values) == (1, 1.0)

@@ -3,6 +3,7 @@
 Both are compared with the textbook graph in float64: the trainer's may be no further from it than three times what the
 textbook's own float32 is. `make bench` compares PyTorch's in the same way, in the full size.
 """
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf

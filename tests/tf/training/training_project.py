@@ -1,27 +1,36 @@
 """A small run: its parameters, its data, and a project folder in which the stages can run."""
+
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import yaml
 
-from covpool import artifacts
-from covpool.params import parse_params, read_yaml
+from covpool.config import parse_params, read_yaml
+from covpool.pipeline import artifacts
 from covpool.training.trainer import Trainer
+from tests.project import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
 #: A network and a run that take seconds; everything random is on.
 SMALL = {
-    "network.pooling": "average", "network.embedding_size": 8, "normalise.size": 48, "normalise.margin": 4,
-    "train.epochs": 3, "train.epoch_size": 3, "train.batch_size": 6, "evaluate.batch_size": 6,
-    "train.schedule": [[0, 0.002], [2, 0.001]], "train.weight_decay": 0.01, "train.center_loss_factor": 0.01,
-    "train.nrof_preprocess_threads": 2, "train.keep_probability": 0.8,
-}  # fmt: skip
+    "network.pooling": "average",
+    "network.embedding_size": 8,
+    "normalise.size": 48,
+    "normalise.margin": 4,
+    "train.epochs": 3,
+    "train.epoch_size": 3,
+    "train.batch_size": 6,
+    "evaluate.batch_size": 6,
+    "train.schedule": [[0, 0.002], [2, 0.001]],
+    "train.weight_decay": 0.01,
+    "train.center_loss_factor": 0.01,
+    "train.nrof_preprocess_threads": 2,
+    "train.keep_probability": 0.8,
+}
 
 
 def content_with(changes):
@@ -46,10 +55,14 @@ def write_faces(folder, counts, size=56, classes=CLASSES, seed=0):
         labels = np.arange(count) % len(classes)
         noise = rng.randint(-60, 60, (count, size, size, 3))
         np.save(str(folder / (split + ".npy")), (colours[labels] + noise).astype(np.uint8))
-        artifacts.write_csv(folder / (split + ".csv"), artifacts.FACES_COLUMNS, [
-            {"label": int(label), "class": classes[label], "source": "{}/{}.png".format(split, number)}
-            for number, label in enumerate(labels)
-        ])  # fmt: skip
+        artifacts.write_csv(
+            folder / (split + ".csv"),
+            artifacts.FACES_COLUMNS,
+            [
+                {"label": int(label), "class": classes[label], "source": f"{split}/{number}.png"}
+                for number, label in enumerate(labels)
+            ],
+        )
     artifacts.write_json(folder / "classes.json", list(classes))
 
 
@@ -78,8 +91,12 @@ class Project:
         """The train stage, in a process that gives way to the one that watches it."""
         return subprocess.Popen(
             ("nice", str(ROOT / "stages" / "tf"), str(ROOT / "stages" / "train.py"), "--device", self.device),
-            cwd=str(self.folder), env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=str(self.folder),
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self):
         process = self.start()
@@ -88,15 +105,26 @@ class Project:
 
     def trainer(self, events=False):
         """A trainer in this process."""
-        return Trainer(self.params, self.device, self.folder, self.folder / ".covpool/training",
-                       self.folder / "tensorboard" / self.device if events else None)  # fmt: skip
+        return Trainer(
+            self.params,
+            self.device,
+            self.folder,
+            self.folder / ".covpool/training",
+            self.folder / "tensorboard" / self.device if events else None,
+        )
 
     def results(self):
         """What must be the same for equal runs, as bytes by name."""
-        names = ["runs/{}/history.csv".format(self.device)] + [
-            "models/{}/{}".format(self.device, name) for name in
-            ("best.index", "best.data-00000-of-00001", "last.index", "last.data-00000-of-00001", "model.json")
-        ]  # fmt: skip
+        names = [f"runs/{self.device}/history.csv"] + [
+            f"models/{self.device}/{name}"
+            for name in (
+                "best.index",
+                "best.data-00000-of-00001",
+                "last.index",
+                "last.data-00000-of-00001",
+                "model.json",
+            )
+        ]
         return {name: (self.folder / name).read_bytes() for name in names}
 
     def record(self):

@@ -12,9 +12,13 @@ import tensorflow.compat.v1 as tf
 GENERATION = os.environ.get("NPU_BRIDGE_GENERATION", "2026")
 _DATA = Path(__file__).resolve().parent.parent.parent
 _MIXED = (
-    "allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16",  # precision_mode
-    "mixed_float16", "mixed_bfloat16", "mixed_hif8",  # precision_mode_v2
-)  # fmt: skip
+    "allow_mix_precision",
+    "allow_mix_precision_fp16",
+    "allow_mix_precision_bf16",  # precision_mode
+    "mixed_float16",
+    "mixed_bfloat16",
+    "mixed_hif8",  # precision_mode_v2
+)
 _SHAPE_RANGE = {"input_shape", "dynamic_dims", "dynamic_node_type"}
 _RESERVE_SPACE = 5
 
@@ -153,8 +157,11 @@ def on_device(fetched):
 def _is_the_hosts(operation):
     types = {tensor.dtype.base_dtype for tensor in list(operation.inputs) + operation.outputs}
     # The iterator, checkpoints and summaries; a Saver's pieces between reading a file and a variable.
-    return bool(types & {tf.string, tf.variant}) or operation.type.startswith("Iterator") or (
-        operation.name.startswith("save/"))  # fmt: skip
+    return (
+        bool(types & {tf.string, tf.variant})
+        or operation.type.startswith("Iterator")
+        or (operation.name.startswith("save/"))
+    )
 
 
 def is_the_adapters(operation):

@@ -18,9 +18,9 @@ _TYPES = (tf.int8, tf.int32, tf.float16, tf.float32)
 def allreduce(tensor, reduction, fusion=1, fusion_id=-1, group="hccl_world_group"):
     size = contract.workers(os.environ)
     if not isinstance(tensor, tf.Tensor) or tensor.dtype not in _TYPES or not tensor.shape.is_fully_defined():
-        raise contract.ContractError("allreduce of {}".format(tensor))
+        raise contract.ContractError(f"allreduce of {tensor}")
     if reduction not in ("max", "min", "prod", "sum") or fusion not in (0, 1, 2) or (fusion == 2) != (fusion_id >= 0):
-        raise contract.ContractError("allreduce by {}, fusion {}, {}".format(reduction, fusion, fusion_id))
+        raise contract.ContractError(f"allreduce by {reduction}, fusion {fusion}, {fusion_id}")
     if reduction != "sum" or group != "hccl_world_group":
         raise NotImplementedError("only sums over all workers are met here")
     tf.add_to_collection(EXCHANGED, (tensor, fusion))
@@ -36,8 +36,13 @@ def _horovod(size):
     if not horovod.is_initialized():
         rank = os.environ["RANK_ID"]
         os.environ.update(
-            HOROVOD_HOSTNAME="localhost", HOROVOD_RANK=rank, HOROVOD_SIZE=str(size), HOROVOD_LOCAL_RANK=rank,
-            HOROVOD_LOCAL_SIZE=str(size), HOROVOD_CROSS_RANK="0", HOROVOD_CROSS_SIZE="1",
-        )  # fmt: skip
+            HOROVOD_HOSTNAME="localhost",
+            HOROVOD_RANK=rank,
+            HOROVOD_SIZE=str(size),
+            HOROVOD_LOCAL_RANK=rank,
+            HOROVOD_LOCAL_SIZE=str(size),
+            HOROVOD_CROSS_RANK="0",
+            HOROVOD_CROSS_SIZE="1",
+        )
         horovod.init()
     return horovod

@@ -26,8 +26,9 @@ class ExponentialUpdateLossScaleManager:
 
     def __init__(self, init_loss_scale, incr_every_n_steps, decr_every_n_nan_or_inf=2, incr_ratio=2, decr_ratio=0.8):
         def counter(name, value, dtype):
-            return tf.get_variable("npu_bridge/" + name, initializer=tf.constant(value, dtype), trainable=False,
-                                   use_resource=True)  # fmt: skip
+            return tf.get_variable(
+                "npu_bridge/" + name, initializer=tf.constant(value, dtype), trainable=False, use_resource=True
+            )
 
         self.scale = counter("loss_scale", init_loss_scale, tf.float32)
         self._good, self._bad = counter("good_steps", 0, tf.int32), counter("bad_steps", 0, tf.int32)
@@ -42,8 +43,11 @@ class ExponentialUpdateLossScaleManager:
         scale = tf.where(up, larger, tf.where(down, tf.maximum(1.0, self.scale * self._ratio[1]), self.scale))
         reset = tf.logical_or(up, down)
         with tf.control_dependencies([scale, good, bad]):
-            return tf.group(self.scale.assign(scale), self._good.assign(tf.where(reset, 0, good)),
-                            self._bad.assign(tf.where(reset, 0, bad)))  # fmt: skip
+            return tf.group(
+                self.scale.assign(scale),
+                self._good.assign(tf.where(reset, 0, good)),
+                self._bad.assign(tf.where(reset, 0, bad)),
+            )
 
 
 class NPULossScaleOptimizer(tf.train.Optimizer):
@@ -52,7 +56,7 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
     def __init__(self, opt, loss_scale_manager, is_distributed=False):
         super().__init__(use_locking=False, name="NPULossScaleOptimizer")
         if not isinstance(opt, tf.train.Optimizer):
-            raise ValueError("opt must be an optimizer, but got {}".format(type(opt)))
+            raise ValueError(f"opt must be an optimizer, but got {type(opt)}")
         self._opt = opt
         self._manager = loss_scale_manager
         self._is_distributed = is_distributed
@@ -61,8 +65,9 @@ class NPULossScaleOptimizer(tf.train.Optimizer):
         scale = tf.convert_to_tensor(self._manager.scale)
         with tf.name_scope("npu_bridge"):
             scaled = loss * scale
-        return [(None if g is None else g / scale, v) for g, v in
-                self._opt.compute_gradients(scaled, var_list, **options)]  # fmt: skip
+        return [
+            (None if g is None else g / scale, v) for g, v in self._opt.compute_gradients(scaled, var_list, **options)
+        ]
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
         grads_and_vars = list(grads_and_vars)

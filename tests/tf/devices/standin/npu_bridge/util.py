@@ -9,9 +9,9 @@ from npu_bridge.sessions import LOOP
 def set_iteration_per_loop(sess, train_op, iterations_per_loop=1):
     """The op that runs `train_op` so often in one session.run, on the device. It changes the graph."""
     if not isinstance(train_op, tf.Operation):
-        raise ValueError("The incoming 'train_op' type is {}, and the need type is 'Operation'".format(type(train_op)))
+        raise ValueError(f"The incoming 'train_op' type is {type(train_op)}, and the need type is 'Operation'")
     if isinstance(iterations_per_loop, bool) or not isinstance(iterations_per_loop, int) or iterations_per_loop < 1:
-        raise ValueError("iterations_per_loop must be a positive int, got {!r}".format(iterations_per_loop))
+        raise ValueError(f"iterations_per_loop must be a positive int, got {iterations_per_loop!r}")
     if iterations_per_loop == 1:
         return train_op
     if sess.on_npu.parameters["iterations_per_loop"] != iterations_per_loop:
@@ -26,8 +26,13 @@ def set_iteration_per_loop(sess, train_op, iterations_per_loop=1):
     for name, value in (("iterations_per_loop", iterations_per_loop - 1), ("loop_cond", 0), ("zero", 0), ("one", 1)):
         with tf.variable_scope("npu_runconfig"):
             variable = tf.get_variable(
-                name, [], tf.int64, tf.zeros_initializer(), trainable=False, use_resource=True,
+                name,
+                [],
+                tf.int64,
+                tf.zeros_initializer(),
+                trainable=False,
+                use_resource=True,
                 collections=[tf.GraphKeys.LOCAL_VARIABLES],
-            )  # fmt: skip
+            )
         variable.load(value, sess)
     return tf.group(train_op, name=LOOP)

@@ -1,0 +1,58 @@
+"""Learning-rate schedules: the original's two by name, the rule for a list of pairs, and the original's file format.
+
+`train` depends on this file: a name in params.yaml stands for the rates that are written here.
+"""
+
+from pathlib import Path
+from typing import List
+
+from covpool.config.errors import ParamsError
+
+#: The original's two schedules (its `learning_rate.txt`s): model 1 and the Ascend port; model 2 of the authors.
+NAMED_SCHEDULES = {
+    "model1": ((0, 0.005), (80, 0.002), (150, 0.001), (250, 0.0005), (350, 0.0001), (1000, 0.00001)),
+    "model2": ((0, 0.1), (120, 0.01), (240, 0.001), (500, 0.0001), (1000, 0.00001)),
+}
+
+
+def schedule_pairs(schedule):
+    """`((first epoch, rate), ...)` of a `train.schedule`, which is these pairs or the name of the original's."""
+    return NAMED_SCHEDULES[schedule] if isinstance(schedule, str) else schedule
+
+
+def check_schedule(pairs):
+    """`((first epoch, rate), ...)` of a list of pairs, or ValueError where it is none."""
+    found = []
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(f"not a pair: {pair!r}")
+        epoch, rate = pair
+        if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in pair) or int(epoch) != epoch:
+            raise ValueError(f"not an epoch and a rate: {pair!r}")
+        if not 0 < rate < float("inf"):
+            raise ValueError(f"a rate must be above 0, given {rate!r}")
+        if (not found and epoch != 0) or (found and epoch <= found[-1][0]):
+            raise ValueError(f"first epochs must rise from 0, given {epoch!r}")
+        found.append((int(epoch), float(rate)))
+    return tuple(found)
+
+
+def read_schedule_file(path):
+    """The pairs of a schedule file of the original: `epoch: rate` a line, `#` starts a comment.
+
+    Raises ParamsError naming the line that is neither.
+    """
+    pairs: List[List[float]] = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        text = line.split("#", 1)[0].strip()
+        if not text:
+            continue
+        try:
+            epoch, rate = text.split(":")
+            pairs.append([int(epoch), float(rate)])
+        except ValueError:
+            raise ParamsError(f"{path}:{number}: wanted `epoch: rate`, given {line!r}") from None
+    try:
+        return check_schedule(pairs)
+    except ValueError as error:
+        raise ParamsError(f"{path}: {error}") from None

@@ -1,0 +1,101 @@
+"""Prints what this host and this Python have for a run: `stages/tf -m covpool.diagnostics`.
+
+For each entry of `device_options` in params.yaml it says whether a run on it could start, or with which sentence it
+would be refused, each found out by a process of its own (`probe`). No graph is run, and nothing is written.
+"""
+
+import os
+import re
+import sys
+
+import tensorflow.compat.v1 as tf
+
+from covpool.config import ParamsError, load_params
+from covpool.devices import DeviceError, bridge, describe_host, describe_tensorflow, smi
+from covpool.diagnostics import probe
+
+#: What a processor may have that TensorFlow's kernels make use of.
+CPU_FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_bf16", "asimd", "sve")
+#: What chooses an NPU, or connects several; the cluster's description is either a rank table or the CM variables.
+ASCEND_VARIABLES = (
+    "ASCEND_DEVICE_ID",
+    "DEVICE_ID",
+    "ASCEND_VISIBLE_DEVICES",
+    "RANK_SIZE",
+    "RANK_ID",
+    "JOB_ID",
+    "RANK_TABLE_FILE",
+    "CM_CHIEF_IP",
+    "CM_CHIEF_PORT",
+    "CM_CHIEF_DEVICE",
+    "CM_WORKER_SIZE",
+    "CM_WORKER_IP",
+    "HCCL_CONNECT_TIMEOUT",
+    "HCCL_EXEC_TIMEOUT",
+    "HCCL_ALGO",
+    "HCCL_WHITELIST_DISABLE",
+    "HCCL_IF_IP",
+)
+CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_TF32_OVERRIDE")
+
+
+def cpu_features():
+    """Those of CPU_FEATURES that the processor says it has."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            found = re.search(r"^(?:flags|Features)\s*:(.*)$", stream.read(), re.MULTILINE)
+    except OSError:
+        return []
+    flags = found.group(1).split() if found else []
+    return [feature for feature in CPU_FEATURES if feature in flags]
+
+
+def rows():
+    """(what, what it is) for each line that is printed."""
+    # npu_bridge, which is imported below, must leave nothing behind for the runs.
+    environment = dict(os.environ)
+    build, host = describe_tensorflow(), describe_host()
+    yield "Python", "{} ({})".format(build["python"], sys.executable)
+    yield (
+        "TensorFlow",
+        "{version}, build {build}".format(**build)
+        + (", with CUDA" if tf.test.is_built_with_cuda() else ", without CUDA"),
+    )
+    yield "Processor", "{cpu}, {cores} cores for this process".format(**host)
+    yield "Its features", " ".join(cpu_features()) or "not told"
+    yield "Memory", "{:.1f} GiB".format(host["memory_bytes"] / 2**30)
+    yield "GPUs", _shown(smi.nvidia_gpus(), "nvidia-smi")
+    yield "CUDA", "; ".join(_variables(CUDA_VARIABLES)) or "no variable set"
+    yield "npu_bridge", _npu_bridge()
+    yield "NPUs", _shown(smi.ascend_npus(), "npu-smi")
+    yield "Ascend, HCCL", "; ".join(_variables(ASCEND_VARIABLES)) or "no variable set"
+    for name in load_params().device_options:
+        yield f"Run {name}", probe.run(name, environment)
+
+
+def _shown(accelerators, tool):
+    return "; ".join("{} {} (driver {})".format(*each) for each in accelerators) or f"none shown by {tool}"
+
+
+def _variables(names):
+    return [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+
+
+def _npu_bridge():
+    try:
+        found = bridge.load("npu")
+    except DeviceError:
+        return "can't be imported, see below" if bridge.is_installed() else "not installed"
+    return "{}, like the adapter of {}".format(found.version or "version not told", found.generation)
+
+
+def main():
+    try:
+        for what, text in rows():
+            print(f"{what:<13} {text}", flush=True)
+    except ParamsError as error:
+        sys.exit(f"devices: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""Do two devices, or two TensorFlow builds, train the same? What to look at when an NPU and a GPU disagree.
+
+    stages/tf -m covpool.diagnostics.parity cpu npu
+    stages/tf -m covpool.diagnostics.parity cpu@intel cpu@tf2 --steps 20 --tolerance 1e-3 --out parity
+
+Each side takes the same steps from the same weights on the same pictures (`parity_side`), in an interpreter of its own,
+and the differences are told: of the data's loss (cross entropy and center loss) in each step, with the first one beyond
+the tolerance; of each layer's output and of the gradients in the first step. Exit 1 where a loss or a layer's output is
+beyond its tolerance, and where the sides were not given the same work.
+
+Rounding grows from step to step, the faster the larger the learning rate, so losses part sooner or later anyway; what
+an operation does wrong shows in the first step already. With `--learning-rate 0` nothing grows.
+
+Differences are relative: the root mean square of a - b over that of b, which for one number is |a - b| / |b|.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from covpool.config import ParamsError, load_params
+from covpool.diagnostics import parity_record
+from covpool.diagnostics.parity_record import LAYER, VALUES
+from covpool.diagnostics.parity_side import side_options
+from covpool.pipeline import artifacts
+from covpool.pipeline.project import TF_LAUNCHER
+
+
+class ParityError(RuntimeError):
+    """A side could not be run; it has said why."""
+
+
+def is_file(side):
+    """Whether a side was run elsewhere, by `covpool.diagnostics.parity_side`, and is given as its file."""
+    return side.endswith(".npz")
+
+
+def run_side(side, start, steps, rate, out):
+    """Run one side in its own process; returns its arrays by name. rate: the learning rate, or None for the run's."""
+    command = [
+        str(TF_LAUNCHER),
+        "-m",
+        "covpool.diagnostics.parity_side",
+        "--device",
+        side,
+        "--start",
+        str(start),
+        "--steps",
+        str(steps),
+        "--out",
+        str(out),
+    ]
+    if subprocess.run(command + ([] if rate is None else ["--learning-rate", str(rate)])).returncode:
+        raise ParityError(f"the side {side} could not be run, see above.")
+    return parity_record.read(out)
+
+
+def compare(one, other, tolerance, layer_tolerance):
+    """The differences of two sides (`parity_record`), as plain values for a JSON file; RecordError for unequal work.
+
+    `steps`: of each the two losses of the data, which are what is judged, their difference, and the two total losses;
+    `diverges`: the first step whose difference is beyond the tolerance, from 1, or None; `layers` and `gradients`: of
+    the first step, by name, in the order of the computation; `layers_beyond`: the names of the layers that are beyond
+    layer_tolerance. A difference is None where a side has no finite number.
+    """
+    parity_record.refuse_other_work(one, other)
+    losses, totals = zip(data_loss(one), data_loss(other)), zip(one["values"][:, 0], other["values"][:, 0])
+    steps = [
+        {
+            "step": number,
+            "one": _plain(a),
+            "other": _plain(b),
+            "difference": difference([a], [b]),
+            "totals": list(map(_plain, both)),
+        }
+        for number, ((a, b), both) in enumerate(zip(losses, totals), 1)
+    ]
+    beyond = [row["step"] for row in steps if not within(row["difference"], tolerance)]
+    layers = {name: difference(one[LAYER + name], other[LAYER + name]) for name in parity_record.layers(one)}
+    gradients = zip(map(str, one["variables"]), one["gradients"][0], other["gradients"][0])
+    return {
+        "tolerance": tolerance,
+        "layer_tolerance": layer_tolerance,
+        "sides": [json.loads(str(side["about"])) for side in (one, other)],
+        "steps": steps,
+        "diverges": beyond[0] if beyond else None,
+        "layers": layers,
+        "layers_beyond": [name for name, apart in layers.items() if not within(apart, layer_tolerance)],
+        "gradients": {name: difference([a], [b]) for name, a, b in gradients},
+    }
+
+
+def data_loss(side):
+    """Cross entropy plus center loss of each step, float64 [steps].
+
+    The decay of the weights says nothing of what becomes of the pictures, and may be a thousand times as large.
+    """
+    return side["values"][:, VALUES.index("cross_entropy")] + side["values"][:, VALUES.index("center_loss")]
+
+
+def agree(found):
+    """Whether losses and layers of `compare`'s result are within their tolerances."""
+    return found["diverges"] is None and not found["layers_beyond"]
+
+
+def difference(one, other):
+    """Root mean square of one - other over that of other; None where it is not a number. 0 where both are 0."""
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return None
+    apart = np.sqrt(np.mean(np.square(one - other)))
+    return float(apart / max(np.sqrt(np.mean(np.square(other))), np.finfo(np.float64).tiny)) if apart else 0.0
+
+
+def within(apart, tolerance):
+    return apart is not None and apart <= tolerance
+
+
+def _plain(number):
+    """JSON has no infinity."""
+    return float(number) if np.isfinite(number) else None
+
+
+def report(found):
+    """The lines of a Markdown report of `compare`'s result."""
+    names = [side["side"] for side in found["sides"]]
+    yield "# Parity: {} beside {}".format(*names)
+    yield ""
+    for side in found["sides"]:
+        yield "- {side}: {0}, TensorFlow {version}, build {build}".format(
+            side["device"]["name"], side=side["side"], **side["tensorflow"]
+        )
+    yield ""
+    yield verdict(found)
+    yield ""
+    columns = ["loss of the data, {}", "loss of the data, {}", "difference", "total loss, {}", "total loss, {}"]
+    yield from _table(
+        ["step"] + [column.format(name) for column, name in zip(columns, names + [""] + names)],
+        [
+            [
+                str(row["step"]),
+                _loss(row["one"]),
+                _loss(row["other"]),
+                _number(row["difference"]),
+                *map(_loss, row["totals"]),
+            ]
+            for row in found["steps"]
+        ],
+    )
+    yield "## The first step"
+    yield ""
+    for title, key in (("output of the layer", "layers"), ("norm of the gradient of", "gradients")):
+        yield from _table([title, "difference"], [[name, _number(apart)] for name, apart in found[key].items()])
+
+
+def verdict(found):
+    """What the comparison came to: whether and where the losses part, and whether a layer computes something else."""
+    return f"{_verdict_of_losses(found)} {_verdict_of_layers(found)}"
+
+
+def _verdict_of_losses(found):
+    tolerance, steps = found["tolerance"], found["steps"]
+    if found["diverges"] is None:
+        worst = max(row["difference"] for row in steps)
+        return f"Within the tolerance of {tolerance:g} in all of {len(steps)} steps; the largest difference of the loss is {worst:.2g}."
+    row = steps[found["diverges"] - 1]
+    return "Beyond the tolerance of {:g} from step {} of {} on: {} beside {}.".format(
+        tolerance, row["step"], len(steps), _loss(row["one"]), _loss(row["other"])
+    )
+
+
+def _verdict_of_layers(found):
+    tolerance, layers, beyond = found["layer_tolerance"], found["layers"], found["layers_beyond"]
+    if not beyond:
+        worst = max(layers.values(), default=0.0)
+        return f"In the first step no layer's output is apart by more than {worst:.2g}."
+    return f"In the first step {len(beyond)} of {len(layers)} layers' outputs are beyond the tolerance of {tolerance:g}, from {beyond[0]} on: {_number(layers[beyond[0]])}."
+
+
+def _loss(value):
+    return _number(value, "{:.6f}")
+
+
+def _number(value, form="{:.1e}"):
+    return "not finite" if value is None else form.format(value)
+
+
+def _table(columns, rows):
+    yield from ("| {} |".format(" | ".join(cells)) for cells in [columns, ["---"] * len(columns)] + rows)
+    yield ""
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="stages/tf -m covpool.diagnostics.parity", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "sides",
+        nargs=2,
+        metavar="side",
+        help="a name in device_options, name@build, name@/path/of/python, or the .npz of a side that ran elsewhere",
+    )
+    parser.add_argument("--steps", type=int, default=20, help="default %(default)s")
+    parser.add_argument("--learning-rate", type=float, help="default: that of the first epoch; 0: the weights stay")
+    parser.add_argument("--checkpoint", type=Path, help="prefix of the weights to start from; default: the first's")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-3, help="of the data's loss in each step, relative; default %(default)s"
+    )
+    parser.add_argument(
+        "--layer-tolerance",
+        type=float,
+        default=1e-3,
+        help="of each layer's output in the first step, relative; default %(default)s",
+    )
+    parser.add_argument("--out", type=Path, default=Path("parity"), help="folder to write to; default %(default)s")
+    options = parser.parse_args()
+    if options.steps < 1:
+        parser.error(f"--steps is {options.steps}: wanted 1 or more")
+    if any(map(is_file, options.sides)) and not (all(map(is_file, options.sides)) or options.checkpoint):
+        parser.error("--checkpoint is wanted beside a side that ran elsewhere: the weights that it started from")
+    if options.checkpoint and not options.checkpoint.with_name(options.checkpoint.name + ".index").is_file():
+        parser.error(f"--checkpoint {options.checkpoint}: there is no {options.checkpoint}.index")
+    try:
+        params = load_params()
+        for side in options.sides:
+            if not is_file(side):
+                side_options(params, side)
+        kept = {side: parity_record.read(side) for side in options.sides if is_file(side)}
+        with tempfile.TemporaryDirectory() as folder:
+            start = options.checkpoint or Path(folder) / "start"
+            one, other = (
+                kept[side]
+                if side in kept
+                else run_side(side, start, options.steps, options.learning_rate, Path(folder) / f"{number}.npz")
+                for number, side in enumerate(options.sides)
+            )
+        found = compare(one, other, options.tolerance, options.layer_tolerance)
+        artifacts.write_json(options.out / "parity.json", found)
+        with artifacts.atomic_file(options.out / "parity.md") as stream:
+            stream.write("\n".join(report(found)) + "\n")
+    except (ParityError, parity_record.RecordError, ParamsError, OSError) as error:
+        sys.exit(f"parity: {error}")
+    print("parity: {} See {}.".format(verdict(found), options.out / "parity.md"))
+    sys.exit(0 if agree(found) else 1)
+
+
+if __name__ == "__main__":
+    main()

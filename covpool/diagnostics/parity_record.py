@@ -1,0 +1,163 @@
+"""What a side of a comparison of devices keeps, as a file; and whether two sides have done the same work.
+
+A side is a dictionary of arrays:
+
+| name | what |
+|---|---|
+| values | float64 [steps, len(VALUES)] |
+| gradients | float32 [steps, variables], their norms |
+| variables | the variables' names |
+| layer/<name> | a layer's output in the first step; they are in the order of the computation |
+| about | JSON: `side` and `device`, what it ran on; `tensorflow`, the build; `work`, what it was to compute |
+"""
+
+import json
+import zipfile
+import zlib
+
+import numpy as np
+
+from covpool.config import as_plain
+from covpool.pipeline import artifacts
+
+#: What is kept of each step.
+VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy")
+LAYER = "layer/"
+#: Of `params.train` what changes none of the steps here: their number and rate are given, and dropout is off.
+_WITHOUT_EFFECT = (
+    "epochs",
+    "epoch_size",
+    "learning_rate",
+    "schedule",
+    "learning_rate_decay_epochs",
+    "learning_rate_decay_factor",
+    "scale_learning_rate",
+    "keep_probability",
+    "nrof_preprocess_threads",
+    "pretrained_model",
+    "pretrained_hash",
+    "log_histograms",
+)
+OPTIMISERS = ("adam", "adadelta", "adagrad", "rmsprop", "mom")
+
+#: Whatever numpy, and Python's `with`, make of bytes that are no archive, one array, or half an archive.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class RecordError(ValueError):
+    """A side's file can't be used, or two sides did not do the same work; the message says what is wrong."""
+
+
+def work(params, root, start, steps, rate):
+    """What a side computes, {what: plain value}: two sides can be compared if it is the same for both.
+
+    root: the folder with the pipeline's artifacts; start: prefix of the checkpoint that it starts from; rate: the
+    learning rate.
+    """
+    found = {
+        "steps": steps,
+        "learning rate": rate,
+        "weights to start from": artifacts.checkpoint_hash(start),
+        f"pictures of {artifacts.FACES}": artifacts.faces_hash(root / artifacts.FACES),
+        "dataset.classes": list(params.dataset.classes),
+        "normalise.size": params.normalise.size,
+        "normalise.margin": params.normalise.margin,
+    }
+    left_out = _WITHOUT_EFFECT + tuple(name for name in OPTIMISERS if name != params.train.optimizer.lower())
+    for name in ("network", "spd", "train"):
+        section = as_plain(getattr(params, name))
+        found.update({f"{name}.{key}": section[key] for key in section if key not in left_out})
+    return found
+
+
+def write(path, about, arrays):
+    """Write a side's file. about: the JSON value; arrays: all others."""
+    with artifacts.atomic_file(path, "wb") as stream:
+        np.savez(stream, about=np.array(json.dumps(about)), **arrays)
+
+
+def read(path):
+    """A side by name, from its file; RecordError where it is none, is damaged, or does not tell its work."""
+    try:
+        with np.load(str(path), allow_pickle=False) as stream:
+            found = {name: stream[name] for name in stream.files}
+    except FileNotFoundError:
+        raise RecordError(f"there is no {path}.") from None
+    except _UNREADABLE as error:
+        raise RecordError(
+            f"{path} is damaged, or no file of covpool.diagnostics.parity_side ({type(error).__name__}: {error})."
+        ) from None
+    if not {"values", "gradients", "variables", "about"} <= set(found):
+        raise RecordError(f"{path} was not written by covpool.diagnostics.parity_side.")
+    about = _about(found)
+    if not isinstance(about.get("work"), dict):
+        raise RecordError(
+            f"{path} does not say what was computed, as those of an older covpool.diagnostics.parity_side: run that side "
+            "again."
+        )
+    steps, variables = about["work"].get("steps"), len(found["variables"])
+    shapes = {"values": (steps, len(VALUES)), "gradients": (steps, variables)}
+    wrong = [name for name, shape in shapes.items() if found[name].shape != shape]
+    wrong += [name for name in found if name not in ("about", "variables") and found[name].dtype.kind != "f"]
+    wrong += [name for name in ("device", "tensorflow") if not isinstance(about.get(name), dict)]
+    if wrong:
+        raise RecordError("{} is damaged ({}): run that side again.".format(path, ", ".join(wrong)))
+    return found
+
+
+def _about(found):
+    try:
+        about = json.loads(str(found["about"]))
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def refuse_other_work(one, other):
+    """RecordError that lists what is given for each side, where two sides were not to compute the same."""
+    ones, others = _about(one), _about(other)
+    told = [
+        "{}: {} and {}".format(what, *(_short(side["work"].get(what, "not told")) for side in (ones, others)))
+        for what in list(ones["work"]) + [each for each in others["work"] if each not in ones["work"]]
+        if ones["work"].get(what, "not told") != others["work"].get(what, "not told")
+    ]
+    for what, names in (("variables", _variables), ("layers", layers)):
+        told += (
+            ["{} that only one side has: {}".format(what, ", ".join(sorted(set(names(one)) ^ set(names(other)))))]
+            if names(one) != names(other)
+            else []
+        )
+    told += [
+        "{}{}: {} and {}".format("output of ", name, one[LAYER + name].shape, other[LAYER + name].shape)
+        for name in layers(one)
+        if LAYER + name in other and one[LAYER + name].shape != other[LAYER + name].shape
+    ]
+    if told:
+        raise RecordError(
+            "{} and {} were not given the same work, so nothing follows for the devices: {}.".format(
+                ones["side"], others["side"], "; ".join(told)
+            )
+        )
+
+
+def layers(side):
+    """The names of a side's layers, in the order of the computation."""
+    return [name[len(LAYER) :] for name in side if name.startswith(LAYER)]
+
+
+def _variables(side):
+    return list(map(str, side["variables"]))
+
+
+def _short(value):
+    """A hash by its beginning, anything else as it is."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value

@@ -1,0 +1,1 @@
+"""Untrusted pictures to arrays, by one opener."""
