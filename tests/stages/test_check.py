@@ -20,7 +20,7 @@ def check(tmp_path):
             section, _, name = key.rpartition("__")
             (content[section] if section else content)[name] = value
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(content) if changes else text)
-        (tmp_path / "covpool" / "datasets" / "rendered").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "covpool" / "rendered").mkdir(parents=True, exist_ok=True)
         command = [str(ROOT / "stages" / "py"), str(ROOT / "stages" / "check.py"), *flags]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
