@@ -1,5 +1,6 @@
 # make repro   set everything up and run the pipeline
 # make test    set everything up and run the tests, in both interpreters
+# make test-slow   the tests that take long: sweeps of kills, damaged input and bad servers, and the mutation check
 # make setup   only set up; TF_BUILD=intel|stock|tf2 chooses the TensorFlow build
 # make setup-workers   add Horovod to TensorFlow 1.15, for runs with several workers; make test-workers runs such runs
 # make bench   measure speed beside the peers', on a quiet machine; writes docs/speed.md; QUICK=1 is a trial
@@ -9,7 +10,7 @@
 PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
 PYTHON_FOUND = $(or $(PYTHON),$(error no Python on the PATH: install Python 3.11 or 3.12, or name one, `make PYTHON=/path/to/python3.11`))
 
-.PHONY: repro test setup lock bench setup-workers test-workers
+.PHONY: repro test test-slow setup lock bench setup-workers test-workers
 
 repro: setup
 	@stages/py stages/check.py
@@ -21,8 +22,14 @@ setup:
 test:
 	@$(PYTHON_FOUND) requirements/install.py --tests $(if $(TF_BUILD),--build $(TF_BUILD))
 	@stages/py -m ruff check .
+	@stages/py -m ruff format --check --quiet .
 	@stages/py -m pytest tests
 	@stages/tf -m pytest tests/tf
+
+test-slow:
+	@$(PYTHON_FOUND) requirements/install.py --tests $(if $(TF_BUILD),--build $(TF_BUILD))
+	@stages/py -m pytest tests -m slow
+	@stages/tf -m pytest tests/tf -m slow
 
 setup-workers:
 	@$(PYTHON_FOUND) requirements/workers.py $(if $(TF_BUILD),--build $(TF_BUILD))
