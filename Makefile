@@ -1,4 +1,5 @@
 # make repro   set everything up and run the pipeline
+# make back    go back to the parameters and results of the last commit, after experiments; never trains
 # make test    set everything up and run the tests, in both interpreters
 # make test-slow   the tests that take long: sweeps of kills, damaged input and bad servers, and the mutation check
 # make setup   only set up; TF_BUILD=intel|stock|tf2 chooses the TensorFlow build
@@ -10,11 +11,14 @@
 PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
 PYTHON_FOUND = $(or $(PYTHON),$(error no Python on the PATH: install Python 3.11 or 3.12, or name one, `make PYTHON=/path/to/python3.11`))
 
-.PHONY: repro test test-slow setup lock bench setup-workers test-workers
+.PHONY: repro back test test-slow setup lock bench setup-workers test-workers
 
 repro: setup
 	@stages/py stages/check.py
 	@stages/py -m dvc repro
+
+back:
+	@stages/py -m covpool.pipeline.way_back
 
 setup:
 	@$(PYTHON_FOUND) requirements/install.py $(if $(TF_BUILD),--build $(TF_BUILD))

@@ -204,6 +204,7 @@ def main(arguments=None):
     if code:
         sys.exit(code)
     _copy_results(options, device)
+    print("train.sh: params.yaml has this setting now; `make back` returns to the last commit's, without training.")
 
 
 def _make_paths_absolute(options):

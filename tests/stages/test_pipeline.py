@@ -119,7 +119,6 @@ def test_the_ports_command_line_runs_the_stages_and_copies_results(project, tmp_
     assert loss["l2"] > 0 and loss["total"] == pytest.approx(terms, rel=1e-6)
     assert (tmp_path / "m" / "cpu" / "model.json").read_bytes() == (project / "models/cpu/model.json").read_bytes()
     assert {"history.csv", "run.json", "scores.json"} <= {path.name for path in (tmp_path / "l" / "cpu").iterdir()}
-    # The way back that README.md tells.
-    git(project, "checkout", "params.yaml", "dvc.lock", "reports/metrics.json")
-    dvc(project, "checkout")
-    assert "up to date" in dvc(project, "status")
+    # The way back.
+    assert "the results are those of the last commit again" in run(project, "make", "back")
+    assert "up to date" in dvc(project, "status") and git(project, "status", "--porcelain") == ""
