@@ -8,7 +8,7 @@ Both interpreters read the parameters, so the room needs PyYAML only.
 
 from covpool.config.errors import ParamsError
 from covpool.config.plain import as_plain
-from covpool.config.reading import PARAMS_FILE, build_section, load_params, parse_params
+from covpool.config.reading import PARAMS_FILE, build_section, load_params, parse_params, run_options
 from covpool.config.schedules import NAMED_SCHEDULES, read_schedule_file
 from covpool.config.sections import Dataset, Network, NpuOptions, Params, Spd, Validate
 from covpool.config.yaml_file import read_yaml
@@ -29,4 +29,5 @@ __all__ = [
     "parse_params",
     "read_schedule_file",
     "read_yaml",
+    "run_options",
 ]

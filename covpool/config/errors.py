@@ -1,4 +1,4 @@
-"""What is raised where the parameters are wrong."""
+"""The error that wrong parameters raise."""
 
 
 class ParamsError(ValueError):

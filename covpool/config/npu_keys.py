@@ -11,75 +11,58 @@ Plain Python, because both interpreters read the parameters.
 
 import collections
 import difflib
-import json
 import re
+from typing import Any, Dict, List, Tuple
+
+from covpool.config import rules
 
 #: The adapter's two generations, by the year of the sources.
 OLD, NEW = "2021", "2026"
 
-#: key; field: of the parameter_map, `b` bool, `i` int, `s` bytes; wanted: in words; allows: of a value; adapters: the
-#: generations that read it; instead: what an adapter that does not read it wants; given_by: the option that sets it;
-#: new_values: those that only the newer one knows.
-Parameter = collections.namedtuple("Parameter", "key field wanted allows adapters instead given_by new_values")
+#: key; field: of the parameter_map, `b` bool, `i` int, `s` bytes; rule: for its value; adapters: the generations that
+#: read it; instead: what to give an adapter that does not read it; given_by: the option that sets it; new_values: those
+#: that only the newer generation knows.
+Parameter = collections.namedtuple("Parameter", "key field rule adapters instead given_by new_values")
+
+
+def _parameter(key, field, rule, adapters=(OLD, NEW), instead="", given_by="", new_values=()):
+    return Parameter(key, field, rule, adapters, instead, given_by, new_values)
 
 
 def _flag(key, **more):
-    return _parameter(key, "b", "true or false", lambda value: isinstance(value, bool), **more)
+    return _parameter(key, "b", rules.flag(), **more)
 
 
 def _whole(key, low=None, high=None, **more):
-    def allows(value):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and (low is None or value >= low) and (high is None or value <= high)
-
-    bounds = "" if low is None else f" from {low}" + ("" if high is None else f" to {high}")
-    return _parameter(key, "i", "a whole number" + bounds, allows, **more)
+    return _parameter(key, "i", rules.whole(low, high), **more)
 
 
 def _choice(key, *values, **more):
-    return _parameter(
-        key,
-        "s",
-        "one of {}, as text".format(", ".join(values)),
-        lambda value: isinstance(value, str) and value in values,
-        **more,
-    )
+    return _parameter(key, "s", rules.choice(*values), **more)
 
 
-def _pattern(key, wanted, pattern, **more):
-    return _parameter(
-        key, "s", wanted, lambda value: isinstance(value, str) and bool(re.match(pattern + r"\Z", value)), **more
-    )
+def _digits(key, **more):
+    return _parameter(key, "s", rules.matching(r"\d+", "bytes, in decimal digits, as text"), **more)
 
 
-def _text(key, wanted="text that is not empty", **more):
-    return _parameter(key, "s", wanted, lambda value: isinstance(value, str) and bool(value.strip()), **more)
+def _text(key, expected="", **more):
+    return _parameter(key, "s", rules.text(empty=False, expected=expected), **more)
 
 
 def _path(key, **more):
-    return _text(key, "an absolute path", **more)._replace(
-        allows=lambda value: isinstance(value, str) and value.startswith("/")
-    )
+    return _parameter(key, "s", rules.absolute_path(), **more)
 
 
-def _parameter(key, field, wanted, allows, adapters=(OLD, NEW), instead="", given_by="", new_values=()):
-    return Parameter(key, field, wanted, allows, adapters, instead, given_by, new_values)
-
-
-def _dump_steps(value):
+def _dump_steps():
     """`3|5-9`: numbers and rising ranges, 100 at most."""
-    if not isinstance(value, str) or not re.match(r"\d+(-\d+)?(\|\d+(-\d+)?)*\Z", value):
-        return False
-    items = [[int(number) for number in item.split("-")] for item in value.split("|")]
-    return len(items) <= 100 and all(len(item) == 1 or item[0] < item[1] for item in items)
 
+    def allows(value):
+        if not isinstance(value, str) or not re.match(r"\d+(-\d+)?(\|\d+(-\d+)?)*\Z", value):
+            return False
+        items = [[int(number) for number in item.split("-")] for item in value.split("|")]
+        return len(items) <= 100 and all(len(item) == 1 or item[0] < item[1] for item in items)
 
-def _is_table(value):
-    """The text of a JSON object."""
-    try:
-        return isinstance(value, str) and isinstance(json.loads(value), dict)
-    except ValueError:
-        return False
+    return rules.Rule("steps as in 0|5|10-20, 100 at most", allows)
 
 
 _NEW = {"adapters": (NEW,)}
@@ -113,7 +96,7 @@ PARAMETERS = {
         _choice("op_compiler_cache_mode", "enable", "disable", "force", given_by="op_cache"),
         _path("op_compiler_cache_dir", given_by="op_cache"),
         _flag("profiling_mode", given_by="profiling"),
-        _parameter("profiling_options", "s", "the text of a JSON object", _is_table, given_by="profiling"),
+        _parameter("profiling_options", "s", rules.json_object(), given_by="profiling"),
         _flag("enable_dump", given_by="dump"),
         _path("dump_path", given_by="dump"),
         _flag("use_off_line", given_by="kind"),
@@ -146,7 +129,7 @@ PARAMETERS = {
         _choice("shape_generalization_mode", "STRICT", "FULL", "ADAPTIVE", **_NEW),
         # Debugging
         _flag("enable_dump_debug"),
-        _parameter("dump_step", "s", "steps as in 0|5|10-20, 100 at most", _dump_steps),
+        _parameter("dump_step", "s", _dump_steps()),
         _choice("dump_mode", "input", "output", "all"),
         _choice("dump_debug_mode", "aicore_overflow", "atomic_overflow", "all"),
         _choice("dump_data", "tensor", "stats", **_NEW),
@@ -186,20 +169,8 @@ PARAMETERS = {
         _path("aoe_config_file", **_NEW),
         _path("work_path"),
         # Memory, streams and time limits
-        _pattern(
-            "graph_memory_max_size",
-            "bytes, in decimal digits, as text",
-            r"\d+",
-            adapters=(OLD,),
-            instead="nothing: it has no effect any more",
-        ),
-        _pattern(
-            "variable_memory_max_size",
-            "bytes, in decimal digits, as text",
-            r"\d+",
-            adapters=(OLD,),
-            instead="nothing: it has no effect any more",
-        ),
+        _digits("graph_memory_max_size", adapters=(OLD,), instead="nothing: it has no effect any more"),
+        _digits("variable_memory_max_size", adapters=(OLD,), instead="nothing: it has no effect any more"),
         _whole("atomic_clean_policy", **_NEW),
         _whole("static_memory_policy", **_NEW),
         _text("memory_optimization_policy", **_NEW),
@@ -229,7 +200,7 @@ PARAMETERS = {
         _text("job"),
         _whole("task_index", 0),
         _whole("local_rank_id", 0, 7),
-        _pattern("local_device_list", "numbers, with commas between them", r"\d+(,\d+)*"),
+        _parameter("local_device_list", "s", rules.matching(r"\d+(,\d+)*", "numbers, with commas between them")),
         _path("distribute_config", **_NEW),
         _flag("enable_graph_parallel", **_NEW),
         _path("graph_parallel_option_path", **_NEW),
@@ -251,42 +222,63 @@ PARAMETERS = {
 }
 
 
-def wrong_keys(parameter_map):
-    """What is wrong with an option `parameter_map` by itself: [(key, text), ...], empty where nothing is."""
+class AdapterKeys(rules.Rule):
+    """The rule for an option `parameter_map`: each key is one that the adapter reads, each value right for its key."""
+
+    def __init__(self):
+        super().__init__(
+            "keys of the adapter's parameter_map with their values, or {}", lambda value: isinstance(value, dict), dict
+        )
+
+    def check(self, value: Any) -> Dict:
+        """Return the map. Raises `rules.Wrong` if it is none, `rules.WrongKeys` if keys or values are wrong."""
+        checked = super().check(value)
+        wrong = wrong_keys(checked)
+        if wrong:
+            raise rules.WrongKeys(wrong)
+        return checked
+
+
+def wrong_keys(parameter_map: Dict) -> List[Tuple[str, str]]:
+    """What is wrong with an option `parameter_map` by itself: [(key, text), ...]."""
     wrong = []
     for key, value in parameter_map.items():
         parameter = PARAMETERS.get(key)
         if parameter is None:
             close = difflib.get_close_matches(str(key), PARAMETERS, 1)
-            hint = f"did you mean {close[0]}?" if close else "the adapter reads none of this name"
+            hint = f"did you mean {close[0]}?" if close else "the adapter reads no key of this name"
             wrong.append((key, "no such key; " + hint))
         elif parameter.given_by:
             wrong.append((key, f"is not given here: the option {parameter.given_by} sets it"))
-        elif not parameter.allows(value):
-            wrong.append((key, f"wanted {parameter.wanted}, given {value!r}"))
+        else:
+            try:
+                parameter.rule.check(value)
+            except rules.Wrong as error:
+                wrong.append((key, str(error)))
     return wrong
 
 
-def wrong_together(options):
-    """What no single option of a `params.NpuOptions` can tell: [(option or key, text), ...]."""
+def wrong_together(options: Any) -> List[Tuple[str, str]]:
+    """What no single option of a `config.NpuOptions` can show: [(option or key, text), ...]."""
     given, wrong = options.parameter_map, []
 
     def needs(key, there, what):
         if key in given and given[key] is not False and not there:
-            wrong.append(("parameter_map." + key, f"wanted only with {what}"))
+            wrong.append(("parameter_map." + key, f"is allowed only with {what}"))
 
     if options.mix_compile_mode and options.iterations_per_loop > 1:
         wrong.append(
             (
                 "iterations_per_loop",
-                f"wanted 1 with mix_compile_mode, given {options.iterations_per_loop}: a loop on the device wants the whole step there",
+                f"expected 1 with mix_compile_mode, got {options.iterations_per_loop}: a loop on the device needs the "
+                "whole step there",
             )
         )
     if options.precision_mode and "precision_mode_v2" in given:
         wrong.append(
             (
                 "precision_mode",
-                f"wanted '' beside parameter_map.precision_mode_v2, given {options.precision_mode!r}",
+                f"expected '' with parameter_map.precision_mode_v2, got {options.precision_mode!r}",
             )
         )
     for key in ("enable_dump_debug", "dump_step", "dump_mode", "dump_debug_mode", "dump_data", "dump_layer"):
@@ -303,7 +295,7 @@ def wrong_together(options):
         )
     needs("optypelist_for_implmode", "op_select_implmode" in given, "op_select_implmode")
     if given.get("enable_compress_weight") and "compress_weight_conf" in given:
-        wrong.append(("parameter_map.enable_compress_weight", "wanted only without compress_weight_conf"))
+        wrong.append(("parameter_map.enable_compress_weight", "is allowed only without compress_weight_conf"))
     mixed = options.precision_mode in MIX_PRECISIONS or given.get("precision_mode_v2") in _MIX_PRECISIONS_V2
-    needs("modify_mixlist", mixed, "a mix precision mode")
+    needs("modify_mixlist", mixed, "a mixed precision mode")
     return wrong

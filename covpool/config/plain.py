@@ -1,10 +1,11 @@
 """Parameters as plain values."""
 
 import dataclasses
+from typing import Any
 
 
-def as_plain(value):
-    """Parameters, or a section of them, as dictionaries, lists and plain values, for a JSON record."""
+def as_plain(value: Any) -> Any:
+    """Return parameters, or a section of them, as dictionaries, lists and plain values, for a JSON record."""
     if dataclasses.is_dataclass(value):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,174 +1,217 @@
-"""The rules that a single value of params.yaml can have: a field of a section for each kind of value.
+"""The rules that a single value of params.yaml can have.
 
-`number(0, 1)` makes a dataclass field whose metadata holds the check. A check returns the value as the sections
-hold it, or raises `Wrong` with what would be allowed.
+`number(0, 1)` makes a `Rule`: what it expects in words, and what it allows. `key(rule)` makes the field of a section
+that has it. The keys of the NPU adapter's parameter_map use the same rules (`covpool.config.npu_keys`).
 """
 
 import dataclasses
+import json
 import re
+from typing import Any, Callable, Optional
 
-from covpool.config import npu_keys, vocabulary
+from covpool.config import builds, vocabulary
 from covpool.config.schedules import NAMED_SCHEDULES, check_schedule
 
 
 class Wrong(ValueError):
-    """A value that its rule does not allow; the text says what would be."""
+    """A value that its rule does not allow; the text says what is expected, and what it got."""
 
 
 class WrongKeys(Wrong):
-    """A value that is a table of keys: [(key, text), ...] tells what is wrong below it."""
+    """A value that is a table of keys: [(key, text), ...] says what is wrong below it."""
 
     def __init__(self, keys):
         super().__init__()
         self.keys = keys
 
 
-def rule(check):
-    return dataclasses.field(metadata={"check": check})
+class Rule:
+    """What a value may be.
+
+    Args:
+        expected: in words, for messages.
+        allows: whether a value is right.
+        convert: makes the value that a section holds of one that is right.
+        why: more about a value that is wrong, or "".
+    """
+
+    def __init__(
+        self,
+        expected: str,
+        allows: Callable[[Any], bool],
+        convert: Callable[[Any], Any] = lambda value: value,
+        why: Callable[[Any], str] = lambda value: "",
+    ):
+        self.expected, self.allows, self.convert, self.why = expected, allows, convert, why
+
+    def check(self, value: Any) -> Any:
+        """Return the value as a section holds it.
+
+        Raises:
+            Wrong: the rule does not allow it.
+        """
+        if self.allows(value):
+            return self.convert(value)
+        why = self.why(value)
+        raise Wrong(f"expected {self.expected}, got {value!r}{why and ': ' + why}")
 
 
-def whole(low, high=None):
-    def check(value):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-            raise Wrong("a whole number " + _bounds(low, high, True, True))
-        return value
-
-    return rule(check)
-
-
-def number(low, high=None, above=False, below=False):
-    """A number from `low` to `high`; `above` and `below` leave the end itself out."""
-
-    def check(value):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise Wrong("a number " + _bounds(low, high, not above, not below))
-        inside = (value > low if above else value >= low) and (
-            high is None or (value < high if below else value <= high)
-        )
-        if not inside or value != value or value in (float("inf"), float("-inf")):
-            raise Wrong("a number " + _bounds(low, high, not above, not below))
-        return float(value)
-
-    return rule(check)
-
-
-def _bounds(low, high, closed_low, closed_high):
-    text = ("from {}" if closed_low else "above {}").format(low)
-    return text if high is None else text + (" to {}" if closed_high else " and below {}").format(high)
-
-
-def choice(*names):
-    def check(value):
-        if value not in names or isinstance(value, bool):
-            raise Wrong("one of " + ", ".join(name or "''" for name in names))
-        return value
-
-    return rule(check)
-
-
-def flag():
-    def check(value):
-        if not isinstance(value, bool):
-            raise Wrong("true or false")
-        return value
-
-    return rule(check)
-
-
-def text(empty=True):
-    def check(value):
-        if not isinstance(value, str) or not (empty or value.strip()):
-            raise Wrong("text" if empty else "text that is not empty")
-        return value
-
-    return rule(check)
-
-
-_HASH = re.compile(r"[0-9a-f]{64}\Z")
-
-
-def sha256():
-    def check(value):
-        if not isinstance(value, str) or not (value == "" or _HASH.match(value)):
-            raise Wrong("64 digits of 0-9a-f, or nothing")
-        return value
-
-    return rule(check)
-
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
-
-
-def names():
-    def check(value):
-        good = isinstance(value, list) and all(isinstance(item, str) and NAME.match(item) for item in value)
-        if not good or not value or len({item.casefold() for item in value}) < len(value):
-            raise Wrong("a list of 1 or more different names (letters, digits, _ and -)")
-        return tuple(value)
-
-    return rule(check)
-
-
-def class_names():
-    def check(value):
-        good = isinstance(value, list) and len(value) >= 2
-        if not good or len(set(map(str, value))) < len(value):
-            raise Wrong("a list of 2 or more different class names")
-        faults = [fault for fault in map(vocabulary.name_fault, value) if fault]
-        if faults:
-            raise Wrong("a list of 2 or more different class names, but {}".format("; ".join(faults)))
-        if vocabulary.same_classes(value):
-            raise Wrong(
-                "a list of 2 or more different class names, but {!r} and {!r} mean the same".format(
-                    *vocabulary.same_classes(value)
-                )
-            )
-        return tuple(map(vocabulary.normal, value))
-
-    return rule(check)
-
-
-def pattern():
-    def check(value):
-        try:
-            if isinstance(value, str) and re.compile(value).groups <= 1:
-                return value
-        except re.error:
-            pass
-        raise Wrong("a regular expression with at most one group, or nothing")
-
-    return rule(check)
-
-
-def schedule():
-    def check(value):
-        if isinstance(value, str):
-            if value in NAMED_SCHEDULES:
-                return value
-        elif isinstance(value, (list, tuple)) and value:
-            try:
-                return check_schedule(value)
-            except ValueError:
-                pass
-        raise Wrong(
-            "a list of [first epoch, rate] pairs, the first epochs rising from 0 and the rates above 0, or one of "
-            + ", ".join(NAMED_SCHEDULES)
-        )
-
-    return rule(check)
-
-
-def adapter_keys():
-    def check(value):
-        if not isinstance(value, dict):
-            raise Wrong("keys of the adapter's parameter_map with their values, or {}")
-        wrong = npu_keys.wrong_keys(value)
-        if wrong:
-            raise WrongKeys(wrong)
-        return dict(value)
-
-    return rule(check)
+def key(rule: Rule):
+    """The field of a section whose value follows a rule."""
+    return dataclasses.field(metadata={"rule": rule})
 
 
 def section(kind):
+    """The field of a section that is a section itself, of the dataclass `kind`."""
     return dataclasses.field(metadata={"section": kind})
+
+
+def _is_number(value, kinds):
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def whole(low: Optional[int] = None, high: Optional[int] = None) -> Rule:
+    """A whole number from `low` to `high`; None: no bound."""
+
+    def allows(value):
+        return _is_number(value, int) and (low is None or value >= low) and (high is None or value <= high)
+
+    return Rule("a whole number" + _bounds(low, high, True, True), allows)
+
+
+def number(low: float, high: Optional[float] = None, above: bool = False, below: bool = False) -> Rule:
+    """A number from `low` to `high`; `above` and `below` leave the end itself out."""
+
+    def allows(value):
+        # A comparison with nan is false; infinity has to be named.
+        return (
+            _is_number(value, (int, float))
+            and (value > low if above else value >= low)
+            and (high is None or (value < high if below else value <= high))
+            and value != float("inf")
+        )
+
+    return Rule("a number" + _bounds(low, high, not above, not below), allows, float)
+
+
+def _bounds(low, high, closed_low, closed_high):
+    if low is None:
+        return ""
+    text = (" from {}" if closed_low else " above {}").format(low)
+    return text if high is None else text + (" to {}" if closed_high else " and below {}").format(high)
+
+
+def choice(*names: str) -> Rule:
+    """One of some texts."""
+    listed = ", ".join(name or "''" for name in names)
+    return Rule(f"one of {listed}", lambda value: isinstance(value, str) and value in names)
+
+
+def build() -> Rule:
+    """A TensorFlow build, by its name."""
+    return choice(builds.DEFAULT, *builds.BUILDS)
+
+
+def flag() -> Rule:
+    """True or false."""
+    return Rule("true or false", lambda value: isinstance(value, bool))
+
+
+def text(empty: bool = True, expected: str = "") -> Rule:
+    """Any text; `empty` allows ''."""
+    words = expected or ("text" if empty else "text that is not empty")
+    return Rule(words, lambda value: isinstance(value, str) and (empty or bool(value.strip())))
+
+
+def matching(pattern: str, expected: str) -> Rule:
+    """Text that matches a regular expression as a whole."""
+    whole_text = re.compile(rf"(?:{pattern})\Z")
+    return Rule(expected, lambda value: isinstance(value, str) and bool(whole_text.match(value)))
+
+
+def absolute_path() -> Rule:
+    """The absolute path of a file or folder, which need not be there."""
+    return Rule("an absolute path", lambda value: isinstance(value, str) and value.startswith("/"))
+
+
+def sha256() -> Rule:
+    """A SHA-256 in hexadecimal digits, or ''."""
+    return matching("(?:[0-9a-f]{64})?", "64 digits of 0-9a-f, or ''")
+
+
+def json_object() -> Rule:
+    """The text of a JSON object."""
+
+    def allows(value):
+        try:
+            return isinstance(value, str) and isinstance(json.loads(value), dict)
+        except ValueError:
+            return False
+
+    return Rule("the text of a JSON object", allows)
+
+
+#: The name of a run in `devices` and `device_options`, which is also a folder's.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
+
+
+def names() -> Rule:
+    """A list of different names of runs."""
+
+    def allows(value):
+        good = isinstance(value, list) and all(isinstance(item, str) and NAME.match(item) for item in value)
+        return bool(good and value) and len({item.casefold() for item in value}) == len(value)
+
+    return Rule("a list of 1 or more different names (letters, digits, _ and -), such as [cpu]", allows, tuple)
+
+
+def class_names() -> Rule:
+    """A list of different names of classes, in the order of the labels."""
+
+    def why(value):
+        if not isinstance(value, list):
+            return ""
+        faults = [fault for fault in map(vocabulary.name_fault, value) if fault]
+        same = None if faults else vocabulary.same_classes(value)
+        return "; ".join(faults) or ("{!r} and {!r} mean the same".format(*same) if same else "")
+
+    def allows(value):
+        return isinstance(value, list) and len(value) >= 2 and not why(value)
+
+    return Rule(
+        "a list of 2 or more different class names",
+        allows,
+        lambda value: tuple(map(vocabulary.normal, value)),
+        why,
+    )
+
+
+def regular_expression() -> Rule:
+    """A regular expression of Python with at most one group, or ''."""
+
+    def allows(value):
+        try:
+            return isinstance(value, str) and re.compile(value).groups <= 1
+        except re.error:
+            return False
+
+    return Rule("a regular expression with at most one group, or ''", allows)
+
+
+def schedule() -> Rule:
+    """A learning-rate schedule: `[[first epoch, rate], ...]`, or the name of one of the original's."""
+
+    def allows(value):
+        if isinstance(value, str):
+            return value in NAMED_SCHEDULES
+        try:
+            return isinstance(value, (list, tuple)) and bool(check_schedule(value))
+        except ValueError:
+            return False
+
+    return Rule(
+        "a list of [first epoch, rate] pairs, the first epochs rising from 0 and the rates above 0, or one of "
+        + ", ".join(NAMED_SCHEDULES),
+        allows,
+        lambda value: value if isinstance(value, str) else check_schedule(value),
+    )

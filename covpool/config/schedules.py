@@ -4,9 +4,12 @@
 """
 
 from pathlib import Path
-from typing import List
+from typing import Iterable, List, Tuple, Union
 
 from covpool.config.errors import ParamsError
+
+#: `((first epoch, rate), ...)`
+Pairs = Tuple[Tuple[int, float], ...]
 
 #: The original's two schedules (its `learning_rate.txt`s): model 1 and the Ascend port; model 2 of the authors.
 NAMED_SCHEDULES = {
@@ -15,13 +18,17 @@ NAMED_SCHEDULES = {
 }
 
 
-def schedule_pairs(schedule):
-    """`((first epoch, rate), ...)` of a `train.schedule`, which is these pairs or the name of the original's."""
+def schedule_pairs(schedule: Union[str, Pairs]) -> Pairs:
+    """The pairs of a `train.schedule`, which is these pairs or the name of one of the original's."""
     return NAMED_SCHEDULES[schedule] if isinstance(schedule, str) else schedule
 
 
-def check_schedule(pairs):
-    """`((first epoch, rate), ...)` of a list of pairs, or ValueError where it is none."""
+def check_schedule(pairs: Iterable) -> Pairs:
+    """Check a list of `[first epoch, rate]` pairs.
+
+    Raises:
+        ValueError: it is not such a list, the first epochs do not rise from 0, or a rate is not above 0.
+    """
     found = []
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
@@ -30,17 +37,18 @@ def check_schedule(pairs):
         if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in pair) or int(epoch) != epoch:
             raise ValueError(f"not an epoch and a rate: {pair!r}")
         if not 0 < rate < float("inf"):
-            raise ValueError(f"a rate must be above 0, given {rate!r}")
+            raise ValueError(f"a rate must be above 0, got {rate!r}")
         if (not found and epoch != 0) or (found and epoch <= found[-1][0]):
-            raise ValueError(f"first epochs must rise from 0, given {epoch!r}")
+            raise ValueError(f"first epochs must rise from 0, got {epoch!r}")
         found.append((int(epoch), float(rate)))
     return tuple(found)
 
 
-def read_schedule_file(path):
-    """The pairs of a schedule file of the original: `epoch: rate` a line, `#` starts a comment.
+def read_schedule_file(path: Union[str, Path]) -> Pairs:
+    """Read a schedule file of the original: `epoch: rate` on each line, `#` starts a comment.
 
-    Raises ParamsError naming the line that is neither.
+    Raises:
+        ParamsError: names the line that is neither.
     """
     pairs: List[List[float]] = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
@@ -51,7 +59,7 @@ def read_schedule_file(path):
             epoch, rate = text.split(":")
             pairs.append([int(epoch), float(rate)])
         except ValueError:
-            raise ParamsError(f"{path}:{number}: wanted `epoch: rate`, given {line!r}") from None
+            raise ParamsError(f"{path}:{number}: expected `epoch: rate`, got {line!r}") from None
     try:
         return check_schedule(pairs)
     except ValueError as error:

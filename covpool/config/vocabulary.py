@@ -8,6 +8,7 @@ A class's name is the name of folders, files, columns and keys, in any script: `
 """
 
 import unicodedata
+from typing import Optional, Sequence, Tuple
 
 CANONICAL = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
@@ -22,7 +23,7 @@ ALIASES = {
     "surprise": ("surprise", "surprised"),
 }
 
-#: Names that no class may have -> what has them already.
+#: Names that no class may have -> what has them already. Every list of classes is checked against this one.
 RESERVED = {
     "actual": "a column of evaluation/<run>/confusion.csv",
     "all": "the sums in data/normalise.json and in the report",
@@ -38,36 +39,36 @@ class UnknownClass(ValueError):
     """A class name that the data set's class list does not know."""
 
 
-def folded(name):
+def folded(name: str) -> str:
     """`name` as it is compared: in one Unicode form, without case and outer blanks."""
     return normal(normal(name.strip()).casefold())
 
 
-def normal(name):
-    """`name` in the one of its Unicode forms that files and tables get here."""
+def normal(name: str) -> str:
+    """`name` in the one of its Unicode forms that files and tables use here (NFC)."""
     return unicodedata.normalize("NFC", name)
 
 
-def meaning(name):
-    """The expression that `name` is a word for, or the folded name itself where it is no known word."""
-    wanted = folded(name)
-    return next((expression for expression, words in ALIASES.items() if wanted in words), wanted)
+def meaning(name: str) -> str:
+    """The expression that `name` is a word for, or the folded name itself if it is not a known word."""
+    word = folded(name)
+    return next((expression for expression, words in ALIASES.items() if word in words), word)
 
 
-def class_named(name, classes=CANONICAL):
-    """The entry of `classes` that a folder or label called `name` means.
+def class_named(name: str, class_names: Sequence[str] = CANONICAL) -> str:
+    """Find the class that a folder or label called `name` means.
 
-    An entry of that very name, in any case, comes first; else it is the one that means the same expression.
+    An entry of exactly that name, in any case, comes first; else the one that means the same expression.
+
+    Raises:
+        UnknownClass: there is none.
     """
-    same_name = [entry for entry in classes if folded(entry) == folded(name)]
-    same_meaning = [entry for entry in classes if meaning(entry) == meaning(name)]
+    same_name = [entry for entry in class_names if folded(entry) == folded(name)]
+    same_meaning = [entry for entry in class_names if meaning(entry) == meaning(name)]
     for entry in same_name + same_meaning:
         return entry
-    raise UnknownClass(
-        "unknown class {!r}: known are {}. Name another set in dataset.classes.".format(
-            name, ", ".join("/".join(_words(entry)) for entry in classes)
-        )
-    )
+    known = ", ".join("/".join(_words(entry)) for entry in class_names)
+    raise UnknownClass(f"unknown class {name!r}: expected one of {known}. Set dataset.classes to your classes.")
 
 
 def _words(entry):
@@ -75,13 +76,13 @@ def _words(entry):
     return (entry,) + tuple(word for word in others if word != folded(entry))
 
 
-def name_fault(name):
-    """What keeps `name` from being a class's name, or '': letters and digits of any script, _ and - are allowed."""
+def name_fault(name: object) -> str:
+    """Why `name` can't be a class's name, or '': letters and digits of any script, _ and - are allowed."""
     if not isinstance(name, str):
-        return f"{name!r} is no text"
+        return f"{name!r} is not text"
     good = all(character in "_-" or unicodedata.category(character)[0] in "LMN" for character in name)
     if not name or not good or unicodedata.category(name[0])[0] not in "LN":
-        return f"{name!r} is not made of letters, digits, _ and -, beginning with a letter or digit"
+        return f"{name!r} must be letters, digits, _ and -, beginning with a letter or digit"
     if len(name.encode("utf-8")) > LONGEST:
         return f"{name!r} is longer than {LONGEST} bytes"
     if folded(name) in RESERVED:
@@ -89,10 +90,10 @@ def name_fault(name):
     return ""
 
 
-def same_classes(classes):
-    """The first two entries of `classes` that would mean the same, or None."""
+def same_classes(class_names: Sequence[str]) -> Optional[Tuple[str, str]]:
+    """The first two entries that would mean the same, or None."""
     seen = {}
-    for entry in classes:
+    for entry in class_names:
         if meaning(entry) in seen:
             return seen[meaning(entry)], entry
         seen[meaning(entry)] = entry

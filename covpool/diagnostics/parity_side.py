@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from covpool import devices
-from covpool.config import ParamsError, load_params
+from covpool.config import ParamsError, builds, load_params, run_options
 from covpool.diagnostics import parity_record
 from covpool.diagnostics.parity_record import LAYER, VALUES
 from covpool.networks import checkpoints
@@ -28,10 +28,8 @@ from covpool.training.rates import learning_rate
 def side_options(params, side):
     """Name and device_options of a side: `name`, or `name@build` or `name@/path/of/python` for another TensorFlow."""
     name, _, other = side.partition("@")
-    if name not in params.device_options:
-        raise ParamsError("{!r}: device_options has {}".format(name, ", ".join(params.device_options)))
-    options = dataclasses.replace(params.device_options[name], workers=1)
-    if other in ("intel", "stock", "tf2"):
+    options = dataclasses.replace(run_options(params, name, "the device"), workers=1)
+    if other in builds.BUILDS:
         options = dataclasses.replace(options, build=other, python="")
     elif other:
         options = dataclasses.replace(options, python=other)

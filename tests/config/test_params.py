@@ -6,9 +6,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from covpool import config
-from covpool.config import yaml_file
 
 GOOD = config.read_yaml("params.yaml")
 
@@ -41,52 +41,60 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
 
 
 @pytest.mark.parametrize(
-    "key, value, wanted",
+    "key, value, message",
     [
-        ("train.batch_size", "many", "train.batch_size: wanted a whole number from 2, given 'many'"),
-        ("train.batch_size", 1, "train.batch_size: wanted"),
-        ("train.batch_size", True, "train.batch_size: wanted"),
-        ("train.optimizer", "adam", "wanted one of ADAGRAD, ADADELTA, ADAM, RMSPROP, MOM, given 'adam'"),
-        ("train.keep_probability", 0, "train.keep_probability: wanted a number above 0 to 1, given 0"),
-        ("train.moving_average_decay", 1.0, "from 0 and below 1, given 1.0"),
-        ("train.weight_decay", float("nan"), "train.weight_decay: wanted"),
-        ("train.random_flip", 1, "train.random_flip: wanted true or false, given 1"),
-        ("train.schedule", [[1, 0.1]], "train.schedule: wanted a list of [first epoch, rate] pairs"),
+        ("train.batch_size", "many", "train.batch_size: expected a whole number from 2, got 'many'"),
+        ("train.batch_size", 1, "train.batch_size: expected"),
+        ("train.batch_size", True, "train.batch_size: expected"),
+        ("train.optimizer", "adam", "expected one of ADAGRAD, ADADELTA, ADAM, RMSPROP, MOM, got 'adam'"),
+        ("train.keep_probability", 0, "train.keep_probability: expected a number above 0 to 1, got 0"),
+        ("train.moving_average_decay", 1.0, "from 0 and below 1, got 1.0"),
+        ("train.weight_decay", float("nan"), "train.weight_decay: expected"),
+        ("train.random_flip", 1, "train.random_flip: expected true or false, got 1"),
+        ("train.schedule", [[1, 0.1]], "train.schedule: expected a list of [first epoch, rate] pairs"),
         ("train.schedule", [[0, 0.1], [0, 0.2]], "train.schedule"),
         ("train.schedule", "model3", "one of model1, model2"),
         ("train.adam", {"beta1": 0.9, "beta2": 0.999}, "train.adam.epsilon: is missing"),
-        ("dataset.classes", ["a"], "dataset.classes: wanted a list of 2 or more different class names"),
-        ("dataset.classes", ["a", "A"], "dataset.classes: wanted a list of 2 or more different class names"),
-        ("dataset.classes", ["a", "../b"], "dataset.classes: wanted a list of 2 or more different class names, but '"),
-        ("dataset.classes", ["happy", "joy", "sad"], "but 'happy' and 'joy' mean the same"),
-        ("dataset.classes", ["happy", "worst"], "but 'worst' is the name of the sheet data/sheets/worst.png, given"),
-        ("dataset.classes", ["happy", "bored"], "dataset.classes: 'bored' can't be drawn; kind rendered draws anger, "),
-        ("dataset.kind", "folder", "dataset.source: kind folder wanted the path of your pictures, given 'covpool/"),
-        ("dataset.source", "/faces", "dataset.source: kind rendered draws its pictures and wanted covpool/rendered"),
-        ("dataset.source", "s3://bucket/faces", "dataset.source: wanted the path of a folder or file"),
-        ("dataset.endpoint", "https://x", "dataset.endpoint and dataset.revision: belong to dataset.url, which is not"),
-        ("dataset.sha256", "0" * 64, "dataset.url and dataset.sha256: kind rendered draws its pictures"),
-        ("dataset.sha256", "0" * 63, "dataset.sha256: wanted 64 digits of 0-9a-f, or nothing"),
-        ("dataset.split.val", 0, "dataset.split.val: wanted a number above 0 and below 1, given 0"),
-        ("dataset.split.test", 0.8, "dataset.split: val and test leave nothing to train on"),
-        ("dataset.split.subject", "(", "dataset.split.subject: wanted a regular expression with at most one group"),
-        ("dataset.split.subject", "(a)(b)", "dataset.split.subject: wanted a regular expression"),
-        ("dataset.limits.max_ratio", 0, "dataset.limits.max_ratio: wanted a number from 1, given 0"),
-        ("devices", [], "devices: wanted a list of 1 or more"),
-        ("devices", ["tpu"], "devices: 'tpu' has no entry in device_options; there are cpu, gpu"),
-        ("device_options.cpu.kind", "tpu", "device_options.cpu.kind: wanted one of cpu, gpu"),
-        ("spd.maximum", 1e-9, "spd.maximum: wanted"),
+        ("dataset.classes", ["a"], "dataset.classes: expected a list of 2 or more different class names"),
+        ("dataset.classes", ["a", "A"], "dataset.classes: expected a list of 2 or more different class names"),
+        (
+            "dataset.classes",
+            ["a", "../b"],
+            "different class names, got ['a', '../b']: '../b'",
+        ),
+        ("dataset.classes", ["happy", "joy", "sad"], "got ['happy', 'joy', 'sad']: 'happy' and 'joy' mean the same"),
+        ("dataset.classes", ["happy", "worst"], ": 'worst' is the name of the sheet data/sheets/worst.png"),
+        (
+            "dataset.classes",
+            ["happy", "bored"],
+            "expected expressions that kind rendered can draw (anger, ",
+        ),
+        ("dataset.kind", "folder", "expected the path of your pictures for kind folder, got 'covpool/"),
+        ("dataset.source", "/faces", "dataset.source: expected covpool/rendered for kind rendered, got '/faces'"),
+        ("dataset.source", "s3://bucket/faces", "dataset.source: expected the path of a folder or file"),
+        ("dataset.endpoint", "https://x", "dataset.endpoint and dataset.revision: expected '' without dataset.url"),
+        ("dataset.sha256", "0" * 64, "dataset.url and dataset.sha256: expected '' for kind rendered"),
+        ("dataset.sha256", "0" * 63, "dataset.sha256: expected 64 digits of 0-9a-f, or ''"),
+        ("dataset.split.val", 0, "dataset.split.val: expected a number above 0 and below 1, got 0"),
+        ("dataset.split.test", 0.8, "dataset.split: expected val + test below 1"),
+        ("dataset.split.subject", "(", "dataset.split.subject: expected a regular expression with at most one group"),
+        ("dataset.split.subject", "(a)(b)", "dataset.split.subject: expected a regular expression"),
+        ("dataset.limits.max_ratio", 0, "dataset.limits.max_ratio: expected a number from 1, got 0"),
+        ("devices", [], "devices: expected a list of 1 or more"),
+        ("devices", ["tpu"], "devices: expected names from device_options (cpu, gpu, npu), got 'tpu'"),
+        ("device_options.cpu.kind", "tpu", "device_options.cpu.kind: expected one of cpu, gpu"),
+        ("spd.maximum", 1e-9, "spd.maximum: expected"),
         ("evaluate.split", "test", "no test split"),
-        ("normalise.margin", 0, "train.random_crop: has no room to shift with normalise.margin 0"),
-        ("normalise.scheduler", "10.0.0.1:8786", "wanted tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler"),
-        ("normalise.detector", "haar", "normalise.detector: wanted one of mtcnn, yuface, none"),
-        ("train.pretrained_hash", "abc", "train.pretrained_hash: wanted 64 digits of 0-9a-f, or nothing, given 'abc'"),
-        ("train.pretrained_hash", "0" * 64, "is the hash of train.pretrained_model, which is not given"),
-        ("network", None, "network: wanted keys model_def"),
+        ("normalise.margin", 0, "train.random_crop: expected false, as normalise.margin is 0"),
+        ("normalise.scheduler", "10.0.0.1:8786", "expected tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler"),
+        ("normalise.detector", "haar", "normalise.detector: expected one of mtcnn, yuface, none"),
+        ("train.pretrained_hash", "abc", "train.pretrained_hash: expected 64 digits of 0-9a-f, or '', got 'abc'"),
+        ("train.pretrained_hash", "0" * 64, "expected '' without train.pretrained_model"),
+        ("network", None, "network: expected the keys model_def"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(key, value, wanted):
-    assert wanted in refused(changed(key, value))
+def test_a_wrong_value_is_named_with_what_is_allowed(key, value, message):
+    assert message in refused(changed(key, value))
 
 
 ADDRESSED = {"kind": "folder", "url": "https://example.org/faces.zip"}
@@ -99,23 +107,23 @@ def addressed(**changes):
 
 
 @pytest.mark.parametrize(
-    "changes, wanted",
+    "changes, message",
     [
-        ({"url": "ftp://host/x"}, "dataset.url: wanted http(s)://host/file, s3://bucket/object"),
-        ({"url": "faces.zip"}, "dataset.url: wanted"),
-        ({"url": "https://host"}, "dataset.url: wanted"),
-        ({"url": "https://[host/x"}, "dataset.url or dataset.endpoint: is no address"),
-        ({"url": "obs://bucket/x"}, "dataset.endpoint: is wanted for obs:// addresses"),
-        ({"endpoint": "https://host"}, "dataset.endpoint: is wanted for obs:// addresses, allowed for s3://, and for"),
-        ({"url": "s3://bucket/x", "endpoint": "host"}, "dataset.endpoint: wanted http(s)://host"),
-        ({"url": "s3://bucket/x?y"}, "dataset.url: a bucket's address has no ?"),
-        ({"url": "s3://bucket/x/", "sha256": "0" * 64}, "dataset.sha256: a folder has no sum"),
-        ({"source": "/faces"}, "dataset.source: wanted covpool/rendered, as dataset.url says where"),
-        ({"kind": "rendered"}, "dataset.url and dataset.sha256: kind rendered draws its pictures"),
+        ({"url": "ftp://host/x"}, "dataset.url: expected http(s)://host/file, s3://bucket/object"),
+        ({"url": "faces.zip"}, "dataset.url: expected"),
+        ({"url": "https://host"}, "dataset.url: expected"),
+        ({"url": "https://[host/x"}, "dataset.url or dataset.endpoint: is not a valid address"),
+        ({"url": "obs://bucket/x"}, "dataset.endpoint: expected the address of the store for an obs:// address"),
+        ({"endpoint": "https://host"}, "dataset.endpoint: is for obs:// and s3:// addresses only"),
+        ({"url": "s3://bucket/x", "endpoint": "host"}, "dataset.endpoint: expected http(s)://host"),
+        ({"url": "s3://bucket/x?y"}, "dataset.url: expected no ? and # in a bucket's address"),
+        ({"url": "s3://bucket/x/", "sha256": "0" * 64}, "dataset.sha256: a folder has no checksum"),
+        ({"source": "/faces"}, "dataset.source: expected covpool/rendered, as dataset.url says where"),
+        ({"kind": "rendered"}, "dataset.url and dataset.sha256: expected '' for kind rendered"),
     ],
 )
-def test_a_wrong_address_is_told(changes, wanted):
-    assert wanted in refused(addressed(**changes))
+def test_a_wrong_address_is_told(changes, message):
+    assert message in refused(addressed(**changes))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +131,7 @@ def test_a_wrong_address_is_told(changes, wanted):
     [
         {},
         {"url": "http://127.0.0.1:80/a/b.csv?version=3", "sha256": "0" * 64},
+        {"url": "https://host/compass/encode;v=1/passport.zip?bypass=1&postcode=2#zipcode"},
         {"url": "s3://bucket/folder/", "revision": "may"},
         {"url": "s3://bucket/x.zip", "endpoint": "http://minio:9000"},
         {"url": "obs://bucket/x.zip", "endpoint": "https://obs.cn-north-4.myhuaweicloud.com"},
@@ -140,6 +149,13 @@ def test_a_right_address_is_taken(changes):
         {"url": "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=hunter2"},
         {"url": "https://host/x?access_token=hunter2"},
         {"url": "s3://bucket/x", "endpoint": "https://me:hunter2@host"},
+        *({"url": f"https://host/x?{name}=hunter2"} for name in ("pass", "pwd", "jwt", "sas", "code", "Api-Key", "PW")),
+        {"url": "https://host/x?version=3&sas=hunter2"},
+        {"url": "https://host/x;token=hunter2"},
+        {"url": "https://host/a;jwt=hunter2/x"},
+        {"url": "https://host/x?a=1;pwd=hunter2"},
+        {"url": "https://host/x#token=hunter2"},
+        {"url": "https://host/x#?access_token=hunter2"},
     ],
 )
 def test_a_secret_in_an_address_is_refused_and_not_repeated(changes):
@@ -151,7 +167,7 @@ def test_the_iterative_logarithm_bounds_the_ridge():
     content = changed("spd.method", "iterative")
     assert config.parse_params(content).spd.ridge == 1e-4
     content["spd"]["ridge"] = 0.0
-    assert "spd.ridge: the iterative logarithm wanted from 1e-06 to 0.3, given 0.0" in refused(content)
+    assert "spd.ridge: expected 1e-06 to 0.3 for the iterative logarithm, got 0.0" in refused(content)
 
 
 def test_a_mistyped_key_gets_a_suggestion_and_the_right_one_is_missed():
@@ -168,9 +184,27 @@ def test_all_wrong_things_are_told_at_once():
     assert "2 things are wrong" in refused(content)
 
 
-def test_scalars_mean_what_they_mean_to_dvc(tmp_path):
-    from ruamel.yaml import YAML
+@pytest.mark.parametrize("place", ["devices: [cpu]\n", "  batch_size: 16 "])
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path, place):
+    """PyYAML takes the last one, and DVC ends with an error of its own."""
+    before, found, after = open("params.yaml").read().partition(place)
+    text = before + found.rstrip("\n") + "\n" + place.rstrip("\n") + "\n" + after
+    (tmp_path / "params.yaml").write_text(text)
+    first = before.count("\n") + 1
+    with pytest.raises(config.ParamsError) as caught:
+        config.load_params(tmp_path / "params.yaml")
+    name = place.split(":")[0].strip()
+    assert f"params.yaml, line {first + 1}: the key {name!r} is already in line {first}." in str(caught.value)
 
+
+def test_a_runs_options_are_found_by_its_name():
+    params = config.load_params()
+    assert config.run_options(params, "gpu").kind == "gpu"
+    with pytest.raises(config.ParamsError, match=r"^--device: expected a name .*\(cpu, gpu, npu\), got 'tpu'$"):
+        config.run_options(params, "tpu")
+
+
+def test_scalars_mean_what_they_mean_to_dvc(tmp_path):
     values = "1e-4 no off 1.0e+4 true 010 '' .5 ~ -3 1_000 12:30 5e-2 0o7x yes null +4 -.25 1. TRUE".split()
     text = "".join(f"key{number}: {value}\n" for number, value in enumerate(values))
     (tmp_path / "x.yaml").write_text(text)
@@ -180,9 +214,10 @@ def test_scalars_mean_what_they_mean_to_dvc(tmp_path):
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_any_float_that_yaml_writes_is_read_back(number):
-    text = yaml.safe_dump({"x": number})
-    assert yaml.load(text, Loader=yaml_file._Loader)["x"] == number
+def test_any_float_that_yaml_writes_is_read_back(tmp_path_factory, number):
+    path = tmp_path_factory.getbasetemp() / "float.yaml"
+    path.write_text(yaml.safe_dump({"x": number}))
+    assert config.read_yaml(path)["x"] == number
 
 
 @given(
@@ -206,7 +241,7 @@ def test_the_originals_schedule_files(tmp_path):
     )
     assert config.read_schedule_file(tmp_path / "rate.txt") == config.NAMED_SCHEDULES["model1"]
     (tmp_path / "rate.txt").write_text("0: 0.1\nnonsense\n")
-    with pytest.raises(config.ParamsError, match="rate.txt:2: wanted `epoch: rate`, given 'nonsense'"):
+    with pytest.raises(config.ParamsError, match="rate.txt:2: expected `epoch: rate`, got 'nonsense'"):
         config.read_schedule_file(tmp_path / "rate.txt")
 
 
@@ -214,14 +249,14 @@ def test_missing_and_broken_files(tmp_path):
     with pytest.raises(config.ParamsError, match="missing.yaml is missing"):
         config.load_params(tmp_path / "missing.yaml")
     (tmp_path / "broken.yaml").write_text("a: [1\n")
-    with pytest.raises(config.ParamsError, match="is no YAML"):
+    with pytest.raises(config.ParamsError, match="is not valid YAML"):
         config.load_params(tmp_path / "broken.yaml")
 
 
 def test_a_section_is_rebuilt_from_a_record():
     network = config.load_params().network
     assert config.build_section("network", config.as_plain(network), "model.json") == network
-    with pytest.raises(config.ParamsError, match="model.json: 1 thing is wrong\n  network.pooling: wanted one of"):
+    with pytest.raises(config.ParamsError, match="model.json: 1 thing is wrong\n  network.pooling: expected one of"):
         config.build_section("network", dict(config.as_plain(network), pooling="max"), "model.json")
 
 

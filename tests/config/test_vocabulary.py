@@ -6,7 +6,7 @@ from covpool.config import vocabulary
 
 
 @pytest.mark.parametrize(
-    "name, wanted",
+    "name, expected",
     [
         ("Angry", "anger"),
         ("happy", "happiness"),
@@ -18,8 +18,8 @@ from covpool.config import vocabulary
         ("Neutral", "neutral"),
     ],
 )
-def test_aliases(name, wanted):
-    assert vocabulary.class_named(name) == wanted
+def test_aliases(name, expected):
+    assert vocabulary.class_named(name) == expected
 
 
 def test_sfew_folders_sorted_are_the_canonical_order():
@@ -66,7 +66,7 @@ def test_names_in_any_script_are_names(name):
         ("a\nb", "letters"),
         ("\u0301a", "letters"),
         ("я" * 51, "longer than 100 bytes"),
-        (7, "no text"),
+        (7, "not text"),
     ],
 )
 def test_names_that_would_break_files_are_refused_with_the_reason(name, reason):

@@ -49,7 +49,7 @@ def test_the_session_has_what_the_options_say():
     overflow = npu_session.session_parameters(parsed(dump="/dump", parameter_map={"enable_dump_debug": True}), "/f")
     assert "enable_dump" not in overflow and overflow["enable_dump_debug"] and overflow["dump_path"] == "/dump"
     for found in (plain, rich, overflow):
-        assert all(npu_keys.PARAMETERS[key].allows(value) for key, value in found.items())
+        assert all(npu_keys.PARAMETERS[key].rule.allows(value) for key, value in found.items())
 
 
 def test_what_an_adapter_does_not_read_is_told_before_it_is_passed_over():
