@@ -7,8 +7,9 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from covpool.devices import meter
 from covpool.devices.device import Device
-from covpool.devices.host import cpu_name, usable_cores
+from covpool.devices.host import cpu_name
 from covpool.distributed.workers import ALONE
+from covpool.pipeline.cores import usable_cores
 
 PLACE = "/device:CPU:0"
 

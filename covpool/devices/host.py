@@ -6,6 +6,8 @@ import resource
 
 import tensorflow.compat.v1 as tf
 
+from covpool.pipeline.cores import usable_cores
+
 #: What of the environment has an influence on the speed; stages/tf sets some of it where the user has not.
 SPEED_SETTINGS = (
     "KMP_AFFINITY",
@@ -32,11 +34,6 @@ def cpu_name():
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def usable_cores(sharers=1):
-    """The cores that this process may use, one at least, where it shares them with others of its kind."""
-    return max(1, len(os.sched_getaffinity(0)) // sharers)
 
 
 def describe_host():

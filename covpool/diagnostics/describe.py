@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from covpool.config import ParamsError, load_params
+from covpool.config import ParamsError, load_params, run_options
 from covpool.devices import ALONE, DeviceError, bridge, describe_tensorflow, open_device, open_npu
 from covpool.distributed import hccl_environment
 from covpool.distributed.hccl import HcclWorkers
@@ -31,6 +31,7 @@ from covpool.distributed.workers import HorovodWorkers, has_horovod
 from covpool.pipeline import artifacts, interpreter
 from covpool.training.graph import TrainingGraph
 from covpool.training.input_pipeline import Faces
+from covpool.training.plan import training_side
 
 
 def first_worker(name, options):
@@ -45,7 +46,7 @@ def first_worker(name, options):
 
 def blank_graph(params, device):
     """The training graph of a run, on black pictures: those of a data set would change nothing in it."""
-    size = params.normalise.size + 2 * (params.normalise.margin if params.train.random_crop else 0)
+    size = training_side(params)
     faces = Faces(np.zeros([1, size, size, 3], np.uint8), np.zeros([1], np.int32), ["black"])
     return TrainingGraph(params, device, faces, lambda: 0, params.train.epochs * params.train.epoch_size)
 
@@ -208,10 +209,7 @@ def main():
     options = parser.parse_args()
     try:
         params = load_params()
-        wanted = params.device_options.get(options.device)
-        if wanted is None:
-            known = ", ".join(params.device_options)
-            raise ParamsError(f"--device {options.device!r}: device_options has {known}")
+        wanted = run_options(params, options.device)
         interpreter.hand_on(options.device, wanted, ["-m", "covpool.diagnostics.describe"] + sys.argv[1:])
         workers = first_worker(options.device, wanted)
         if wanted.kind == "npu":

@@ -22,6 +22,7 @@ from covpool.networks import checkpoints
 from covpool.pipeline import artifacts, interpreter
 from covpool.training import input_pipeline
 from covpool.training.graph import NoDecomposition, TrainingGraph
+from covpool.training.plan import training_side
 from covpool.training.rates import learning_rate
 
 
@@ -44,9 +45,8 @@ class Side:
 
     def __init__(self, params, device, root, rate=None):
         params = dataclasses.replace(params, train=dataclasses.replace(params.train, keep_probability=1.0))
-        margin = params.normalise.margin if params.train.random_crop else 0
-        size = params.normalise.size + 2 * margin
-        faces = input_pipeline.load_faces(root / artifacts.FACES, "train", params.dataset.classes, size)
+        side = training_side(params)
+        faces = input_pipeline.load_faces(root / artifacts.FACES, "train", params.dataset.classes, side)
         self._graph = TrainingGraph(params, device, faces, lambda: 0, sys.maxsize)
         self._params, self._root = params, root
         self._rate = learning_rate(0, params.train) if rate is None else rate

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 
-from covpool.config import ParamsError, load_params
+from covpool.config import ParamsError, load_params, run_options
 from covpool.devices import DeviceError, LostWorkers, open_device, open_workers
 from covpool.distributed import launcher
 from covpool.pipeline import interpreter
@@ -81,11 +81,9 @@ def main():
     arguments = parser.parse_args()
     name, code = arguments.device, 0
     try:
-        known = load_params().device_options
-        if name not in known:
-            raise ParamsError("{!r}: device_options has {}".format(name, ", ".join(known)))
-        interpreter.hand_on(name, known[name], ["-m", MODULE] + sys.argv[1:])
-        told = {HERE: _open(name, known[name])} if arguments.worker else _probe(name, known[name])
+        options = run_options(load_params(), name)
+        interpreter.hand_on(name, options, ["-m", MODULE] + sys.argv[1:])
+        told = {HERE: _open(name, options)} if arguments.worker else _probe(name, options)
     except LostWorkers as error:
         told, code = {REFUSED: str(error)}, launcher.LOST
     except (DeviceError, launcher.LaunchError, ParamsError) as error:

@@ -24,6 +24,7 @@ import numpy as np
 from covpool.faces import dask_workers, detectors, sheets
 from covpool.faces.crops import Crop, NormaliseError, Settings, normalise_picture
 from covpool.pipeline import artifacts, process_pool
+from covpool.pipeline.cores import usable_cores
 
 #: What may become of a picture, as counted; `aligned`: no face was looked for.
 OUTCOMES = ("found", "aligned", "fallback", "dropped")
@@ -74,7 +75,7 @@ def normalise_dataset(
     Raises NormaliseError, pictures.PictureError, detectors.DetectorMissing; then nothing is written to `target`.
     """
     settings = Settings(images, detector, size, margin, min_score, fallback, cache)
-    workers = process_pool.usable_cores() if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise NormaliseError(f"workers is {workers}: at least one must do the work")
     taken = RESERVED.intersection(classes)

@@ -25,11 +25,6 @@ class WorkerDied(RuntimeError):
     """A worker process ended in the middle of its work: mostly killed, as memory ran out."""
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],

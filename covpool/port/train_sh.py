@@ -13,7 +13,15 @@ import shutil
 import sys
 from pathlib import Path
 
-from covpool.config import PARAMS_FILE, ParamsError, load_params, parse_params, read_schedule_file, read_yaml
+from covpool.config import (
+    PARAMS_FILE,
+    ParamsError,
+    load_params,
+    parse_params,
+    read_schedule_file,
+    read_yaml,
+    run_options,
+)
 from covpool.datasets.local_source import source_problem
 from covpool.pipeline import artifacts, experiment, project
 
@@ -179,9 +187,7 @@ def main(arguments=None):
         os.chdir(project.ROOT)
         params = load_params()
         device = options.device or params.devices[0]
-        if device not in params.device_options:
-            raise ParamsError("--device {!r}: device_options has {}".format(device, ", ".join(params.device_options)))
-        kind = params.device_options[device].kind
+        kind = run_options(params, device).kind
         changed = changes(options, device, kind, one_source(folders))
         check(changed)
         if options.pretrained_model:

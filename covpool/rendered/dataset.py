@@ -17,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covpool.pipeline.process_pool import ordered_map, usable_cores
+from covpool.pipeline.cores import usable_cores
+from covpool.pipeline.process_pool import ordered_map
 from covpool.rendered.assets import FaceAssets, load_assets, load_saved
 from covpool.rendered.expressions import CLASSES
 from covpool.rendered.photograph import Photograph, Sitter

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool import networks, spd
-from covpool.devices import host, meter
+from covpool.devices import meter
 from covpool.networks import checkpoints
+from covpool.pipeline.cores import usable_cores
 from covpool.training import input_pipeline, losses, record
 from covpool.training.plan import run_plan
 
@@ -82,7 +83,7 @@ class TrainingGraph:
         with tf.device("/cpu:0"):
             plan = run_plan(self.params, len(faces.images), self.workers.count, self.workers.rank)
             # More would have nowhere to run, and each keeps the memory of a batch.
-            threads = min(train.nrof_preprocess_threads, host.usable_cores(self.workers.local_count))
+            threads = min(train.nrof_preprocess_threads, usable_cores(self.workers.local_count))
             dataset = input_pipeline.batches(faces, plan, start, stop, self.params.normalise.size, threads)
             iterator = tf.data.make_initializable_iterator(dataset)
             self.start_input = iterator.initializer

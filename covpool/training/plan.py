@@ -17,13 +17,23 @@ Batch = collections.namedtuple("Batch", ["indices", "augmentation"])
 _ORDER, _AUGMENTATION = 0, 1
 
 
+def crop_margin(params) -> int:
+    """The largest shift of a training picture in pixels: what is kept around a face, if random crops use it."""
+    return params.normalise.margin if params.train.random_crop else 0
+
+
+def training_side(params) -> int:
+    """The side in pixels that training pictures have at least: the network's input and room for the shifts."""
+    return params.normalise.size + 2 * crop_margin(params)
+
+
 def run_plan(params, count, workers=1, rank=0):
     """The Plan of a run with these `config.Params` on `count` training pictures; workers, rank: see there."""
     train = params.train
     return Plan(
         count=count,
         batch_size=train.batch_size,
-        margin=params.normalise.margin if train.random_crop else 0,
+        margin=crop_margin(params),
         degrees=train.rotation_degrees if train.random_rotate else 0.0,
         flip=train.random_flip,
         seed=train.seed,

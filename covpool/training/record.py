@@ -24,6 +24,7 @@ CODE = (
     "distributed",
     "networks",
     "pipeline/artifacts.py",
+    "pipeline/cores.py",
     "pipeline/interpreter.py",
     "pipeline/project.py",
     "spd",

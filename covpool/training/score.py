@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool import devices, networks, spd
-from covpool.config import Network, ParamsError, Spd, build_section, load_params
+from covpool.config import Network, ParamsError, Spd, build_section, load_params, run_options
 from covpool.networks import checkpoints
 from covpool.pipeline import artifacts
 from covpool.training import input_pipeline
@@ -198,9 +198,7 @@ def _device(name):
     if name is None:
         return devices.open_cpu()
     params = load_params()
-    if name not in params.device_options:
-        raise ParamsError("--device {!r}: device_options has {}".format(name, ", ".join(params.device_options)))
-    return devices.open_device(name, devices.without_loop(params.device_options[name]))
+    return devices.open_device(name, devices.without_loop(run_options(params, name)))
 
 
 if __name__ == "__main__":

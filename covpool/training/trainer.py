@@ -22,7 +22,7 @@ from covpool.config import as_plain
 from covpool.devices import meter
 from covpool.networks import checkpoints
 from covpool.pipeline import artifacts
-from covpool.training import input_pipeline, metrics, record
+from covpool.training import input_pipeline, metrics, plan, record
 from covpool.training.events import Events
 from covpool.training.graph import STEP_VALUES, NoDecomposition, TrainingGraph
 from covpool.training.progress import Progress
@@ -77,8 +77,7 @@ class Trainer:
 
     def _load_faces(self):
         folder, size = self.root / artifacts.FACES, self.params.normalise.size
-        margin = self.params.normalise.margin if self.params.train.random_crop else 0
-        self.train_faces = input_pipeline.load_faces(folder, "train", self.classes, size + 2 * margin)
+        self.train_faces = input_pipeline.load_faces(folder, "train", self.classes, plan.training_side(self.params))
         self.val_faces = input_pipeline.load_faces(folder, "val", self.classes, size)
         self.val_images = input_pipeline.center(self.val_faces.images, size)
 

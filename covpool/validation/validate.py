@@ -14,6 +14,7 @@ from pathlib import Path
 
 from covpool.config import Validate
 from covpool.pipeline import artifacts, process_pool
+from covpool.pipeline.cores import usable_cores
 from covpool.validation import counts, duplicates
 from covpool.validation.errors import ValidationError
 from covpool.validation.inspection import inspect
@@ -37,7 +38,7 @@ def validate(
     """
     rows = artifacts.read_csv(Path(raw) / "manifest.csv", artifacts.MANIFEST_COLUMNS)
     hashes = []
-    findings = process_pool.ordered_map(partial(inspect, Path(raw)), rows, workers or process_pool.usable_cores())
+    findings = process_pool.ordered_map(partial(inspect, Path(raw)), rows, workers or usable_cores())
     with contextlib.closing(findings):
         for done, (row, finding) in enumerate(zip(rows, findings, strict=True), 1):
             row.update(finding.columns)

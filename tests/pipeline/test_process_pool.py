@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from covpool.pipeline.process_pool import WorkerDied, ordered_map, usable_cores
+from covpool.pipeline.cores import usable_cores
+from covpool.pipeline.process_pool import WorkerDied, ordered_map
 
 
 def slow_when_even(number: int) -> tuple[int, int]:

@@ -46,10 +46,10 @@ def test_wrong_keys_write_nothing(check, tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"dataset__source": ""}, "dataset.source: wanted text that is not empty, given ''"),
-        ({"dataset__source": 5}, "dataset.source: wanted text that is not empty, given 5"),
-        ({"dataset__source": None}, "dataset.source: wanted text that is not empty, given None"),
-        ({"devices": "cpu"}, "devices: wanted a list of 1 or more different names"),
+        ({"dataset__source": ""}, "dataset.source: expected text that is not empty, got ''"),
+        ({"dataset__source": 5}, "dataset.source: expected text that is not empty, got 5"),
+        ({"dataset__source": None}, "dataset.source: expected text that is not empty, got None"),
+        ({"devices": "cpu"}, "devices: expected a list of 1 or more different names"),
         ({"dataset__kind": "folder", "dataset__source": "."}, "dataset.source: '.' holds the project itself"),
         ({"dataset__kind": "folder", "dataset__source": "/"}, "dataset.source: '/' holds the project itself"),
         ({"dataset__kind": "folder", "dataset__source": "data"}, "dataset.source: 'data' overlaps data/raw"),

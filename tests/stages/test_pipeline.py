@@ -76,7 +76,7 @@ def test_a_wrong_parameter_stops_at_check_and_loses_nothing(project):
         output = dvc(project, "repro", code=255)
     finally:
         change(project, {"train.optimizer": "ADAM"})
-    assert "train.optimizer: wanted one of ADAGRAD" in output and "Traceback" not in output
+    assert "train.optimizer: expected one of ADAGRAD" in output and "Traceback" not in output
     assert (project / "models/cpu/best.index").read_bytes() == before
 
 

@@ -101,7 +101,7 @@ def test_a_side_is_a_run_or_a_run_with_another_tensorflow(params_with):
     name, options = parity_side.side_options(params, "npu@/opt/python3.7")
     # A loop shows its last step only.
     assert (name, options.python, options.iterations_per_loop) == ("npu", "/opt/python3.7", 1)
-    with pytest.raises(ParamsError, match="'tpu': device_options has cpu, gpu, npu"):
+    with pytest.raises(ParamsError, match=r"device_options in params.yaml \(cpu, gpu, npu\), got 'tpu'"):
         parity_side.side_options(params, "tpu@tf2")
 
 

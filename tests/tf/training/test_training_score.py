@@ -222,6 +222,6 @@ def test_a_device_by_name_comes_from_params(tmp_path, monkeypatch, capsys, finis
     monkeypatch.chdir(tmp_path)
     shutil.copy(str(finished.folder / "params.yaml"), "params.yaml")
     options = ("--model", finished.folder / "models/cpu", "--faces", finished.folder / "data/faces/val.npy")
-    assert "device_options has cpu, gpu" in refused(capsys, *options, "--device", "tpu")
+    assert "device_options in params.yaml (cpu, gpu" in refused(capsys, *options, "--device", "tpu")
     score.main([str(each) for each in options] + ["--out", "scores.npz", "--device", "cpu"])
     assert capsys.readouterr().out.startswith("scores.npz: 17 pictures, embeddings, logits, probabilities")
