@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from covpool.config import Params, ParamsError, build_section, parse_params
-from covpool.config.npu_keys import PARAMETERS
+from covpool.config.npu_keys import PARAMETERS, wrong_keys
 from covpool.config.sections import DEVICE_KINDS
 from tests.docs.command_lines import default_content
 from tests.docs.markdown import Page, pages
@@ -33,8 +33,9 @@ def fault(key, value):
     """Return what is wrong with a parameter's name and value, or ''."""
     first, *rest = key.split(".")
     if first == "parameter_map":
-        known = PARAMETERS.get(rest[0])
-        return "" if known and (value is None or known.allows(yaml.safe_load(value))) else f"{key}: {value}"
+        if rest[0] not in PARAMETERS or value is None:
+            return "" if rest[0] in PARAMETERS else f"no such key: {key}"
+        return "; ".join(text for _, text in wrong_keys({rest[0]: yaml.safe_load(value)}))
     if first == "device_options" and len(rest) > 1:
         return _option_fault(key, rest, value)
     if first == "device_options":
