@@ -54,7 +54,8 @@ def main() -> int:
         print(f"{len(chosen)} of {len(found)} mutations; the tests take {seconds:.1f} s, the limit is {limit:.0f} s")
         for mutation in chosen:
             result = project.run(mutation, limit)
-            if result == "survived" and (mutation.module, mutation.before, mutation.after) in equivalent:
+            text = (ROOT / mutation.module).read_text().splitlines()[mutation.line - 1].strip()
+            if result == "survived" and (mutation.module, text, mutation.before, mutation.after) in equivalent:
                 result = "equivalent"
             results.append((mutation.module, result))
             print(f"{result:10} {_describe(mutation)}", flush=True)
@@ -63,10 +64,11 @@ def main() -> int:
     return 1 if any(result == "survived" for _, result in results) else 0
 
 
-def known_equivalents() -> set[tuple[str, str, str]]:
-    """Return (module, before, after) of the mutations that change no result."""
+def known_equivalents() -> set[tuple[str, str, str, str]]:
+    """Return (module, text of the line, before, after) of the mutations that change no result."""
     with open(EQUIVALENT, newline="") as stream:
-        return {(row["module"], row["before"], row["after"]) for row in csv.DictReader(stream, delimiter="\t")}
+        rows = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return {(row["module"], row["line"], row["before"], row["after"]) for row in rows}
 
 
 def table(results: list[tuple[str, str]]) -> str:

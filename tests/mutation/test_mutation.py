@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from tests.mutation.__main__ import known_equivalents
 from tests.mutation.places import choose, find_mutations
 from tests.mutation.running import Copy, MutationError
+from tests.project import ROOT
 
 MODULE = b'''"""Says 1 + 1."""
 
@@ -109,3 +111,12 @@ def test_killed_survived_and_timeout(project, tmp_path):
 def test_tests_that_say_nothing_of_the_module_are_refused(project, tmp_path, test, message):
     with pytest.raises(MutationError, match=message):
         Copy(project, tmp_path, [test]).check(["small.py"])
+
+
+def test_the_listed_mutations_exist():
+    """A line that was changed since has to be judged again."""
+    for module, text, before, after in known_equivalents():
+        source = (ROOT / module).read_bytes()
+        lines = source.decode().splitlines()
+        found = {(lines[each.line - 1].strip(), each.before, each.after) for each in find_mutations(module, source)}
+        assert (text, before, after) in found, f"{module}: {text}"
