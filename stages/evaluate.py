@@ -4,37 +4,27 @@ stages/tf stages/evaluate.py --device cpu
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from covpool import config
+from covpool.config import run_options
 from covpool.pipeline import artifacts, interpreter
+from covpool.pipeline.stage_frame import no_empty_folder, sentences, stage
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", required=True, help="a name from device_options in params.yaml")
     name = parser.parse_args().device
-    settings = config.load_params()
-    if name not in settings.device_options:
-        known = ", ".join(settings.device_options)
-        raise config.ParamsError(f"--device {name!r}: device_options has {known}")
-    interpreter.hand_on(name, settings.device_options[name])
-    from covpool import devices
-    from covpool.networks.checkpoints import CheckpointError
-    from covpool.training.evaluation import evaluate
+    with stage("evaluate", lock=f"evaluate-{name}") as params:
+        interpreter.hand_on(name, run_options(params, name))
+        # TensorFlow takes seconds to load: wrong parameters are reported before that.
+        from covpool.devices import DeviceError
+        from covpool.networks.checkpoints import CheckpointError
+        from covpool.training.evaluation import evaluate
 
-    try:
-        evaluate(settings, name, Path("."))
-    except (artifacts.ArtifactError, CheckpointError, devices.DeviceError) as error:
-        sys.exit(f"evaluate: {error}")
+        with no_empty_folder(artifacts.EVALUATION / name), sentences("evaluate", CheckpointError, DeviceError):
+            evaluate(params, name, Path("."))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except config.ParamsError as error:
-        sys.exit(f"evaluate: {error}")
-    except KeyboardInterrupt:
-        print("evaluate: interrupted", file=sys.stderr)
-        sys.exit(130)
+    main()

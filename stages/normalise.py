@@ -6,13 +6,14 @@ from pathlib import Path
 from covpool.faces import DetectorMissing, NormaliseError, PictureError, describe, normalise_dataset
 from covpool.pipeline import artifacts
 from covpool.pipeline.process_pool import WorkerDied
-from covpool.pipeline.stage_frame import ProgressBar, stage
+from covpool.pipeline.progress import ProgressBar
+from covpool.pipeline.stage_frame import stage
 
 if __name__ == "__main__":
     # Experiments that DVC runs in a copy of the project share the detections that the project has.
     project = Path(os.environ.get("DVC_ROOT", "."))
-    errors = (DetectorMissing, NormaliseError, PictureError, WorkerDied, artifacts.ArtifactError)
-    with stage("normalise", *errors) as params, ProgressBar("normalise", "picture") as progress:
+    errors = (DetectorMissing, NormaliseError, PictureError, WorkerDied)
+    with stage("normalise", *errors, lock="normalise") as params, ProgressBar("normalise", "picture") as progress:
         options = params.normalise
         counts = normalise_dataset(
             artifacts.VALIDATED / "manifest.csv",
@@ -31,4 +32,4 @@ if __name__ == "__main__":
         )
         artifacts.write_json(artifacts.NORMALISE_COUNTS, counts)
         for split, row in counts.items():
-            print("normalise: {}: {}".format(split, describe(row["all"])))
+            print(f"normalise: {split}: {describe(row['all'])}")

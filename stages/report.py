@@ -7,8 +7,8 @@ from covpool.pipeline.stage_frame import stage
 from covpool.reporting import build_report, leftovers
 
 if __name__ == "__main__":
-    with stage("report", artifacts.ArtifactError) as params:
+    with stage("report", lock="report") as params:
         for path in leftovers.set_aside(Path("."), params.devices):
-            print(f"report: {path} is of no run in `devices`: moved to {leftovers.LEFT_OUT / path}")
+            print(f"report: {path} belongs to no run in `devices`: moved to {leftovers.LEFT_OUT / path}")
         build_report(Path("."), devices=list(params.devices), loss_tolerance=params.report.loss_tolerance)
-        print("report: open {}".format(artifacts.REPORTS / "index.html"))
+        print(f"report: open {artifacts.REPORTS / 'index.html'}")

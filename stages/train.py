@@ -8,49 +8,46 @@ import os
 import sys
 from pathlib import Path
 
-from covpool import config
+from covpool.config import run_options
 from covpool.distributed import launcher
 from covpool.pipeline import artifacts, interpreter
+from covpool.pipeline.stage_frame import no_empty_folder, sentences, stage
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", required=True, help="a name from device_options in params.yaml")
     parser.add_argument(launcher.DRY_RUN, action="store_true", help="print what workers would be started, and end")
     arguments = parser.parse_args()
     name = arguments.device
-    # TensorFlow takes seconds to load: wrong parameters are told before.
-    settings = config.load_params()
-    if name not in settings.device_options:
-        known = ", ".join(settings.device_options)
-        raise config.ParamsError(f"--device {name!r}: device_options has {known}")
-    interpreter.hand_on(name, settings.device_options[name])
-    launcher.hand_on(name, settings.device_options[name], arguments.dry_run)
-    from covpool import devices
-    from covpool.networks.checkpoints import CheckpointError
-    from covpool.training.state import StateError
-    from covpool.training.trainer import Interrupted, NotFinite, Trainer
+    # The trainer locks its working state, which parallel experiments share; so this stage needs no lock.
+    with stage("train", launcher.LaunchError) as params:
+        options = run_options(params, name)
+        interpreter.hand_on(name, options)
+        launcher.hand_on(name, options, arguments.dry_run)
+        # TensorFlow takes seconds to load: wrong parameters are reported before that.
+        from covpool.devices import DeviceError, LostWorkers
+        from covpool.networks.checkpoints import CheckpointError
+        from covpool.training.state import StateError
+        from covpool.training.trainer import Interrupted, NotFinite, Trainer
 
-    # Experiments that DVC runs in a copy of the project keep their working state where the project is.
-    project = Path(os.environ.get("DVC_ROOT", "."))
-    try:
-        Trainer(settings, name, Path("."), project / ".covpool" / "training", Path("tensorboard") / name).run()
-    except Interrupted as error:
-        print(f"train: {error}", file=sys.stderr)
-        sys.exit(128 + error.signal)
-    except devices.LostWorkers as error:
-        print(f"train: {error}", file=sys.stderr)
-        sys.exit(launcher.LOST)
-    except (artifacts.ArtifactError, CheckpointError, StateError, NotFinite, devices.DeviceError) as error:
-        sys.exit(f"train: {error}")
+        # Experiments that DVC runs in a copy of the project keep their working state where the project is.
+        states = Path(os.environ.get("DVC_ROOT", ".")) / ".covpool" / "training"
+        errors = (CheckpointError, StateError, NotFinite, DeviceError)
+        try:
+            with no_empty_folder(artifacts.RUNS / name), sentences("train", *errors):
+                Trainer(params, name, Path("."), states, Path("tensorboard") / name).run()
+        except Interrupted as error:
+            end(error, 128 + error.signal)
+        except LostWorkers as error:
+            end(error, launcher.LOST)
+
+
+def end(error: Exception, code: int) -> None:
+    """End with a sentence and an exit code that says how."""
+    print(f"train: {error}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (config.ParamsError, launcher.LaunchError) as error:
-        sys.exit(f"train: {error}")
-    except KeyboardInterrupt:
-        # Before the first step there is nothing to save; after it the trainer takes care of the signal.
-        print("train: interrupted", file=sys.stderr)
-        sys.exit(130)
+    main()

@@ -43,7 +43,7 @@ WITHOUT_TENSORFLOW = (
 #: Rooms that run under TensorFlow 1.15's Python 3.7, alone or too.
 PYTHON_3_7 = ("config", "pipeline", "spd", "networks", "distributed", "devices", "training", "diagnostics")
 #: Of a room for both, what the current Python alone runs.
-CURRENT = {"pipeline/process_pool.py", "pipeline/stage_frame.py", "pipeline/experiment.py", "pipeline/way_back.py"}
+CURRENT = {"pipeline/process_pool.py", "pipeline/progress.py", "pipeline/experiment.py", "pipeline/way_back.py"}
 
 
 def imports(path):
@@ -87,7 +87,14 @@ def test_all_rooms_are_listed():
 
 @pytest.mark.parametrize(
     "module",
-    ["covpool.config", "covpool.pipeline.artifacts", "covpool.distributed.launcher", "covpool.port.train_8npu"],
+    [
+        "covpool.config",
+        "covpool.pipeline.artifacts",
+        "covpool.pipeline.stage_frame",
+        "covpool.distributed.launcher",
+        "covpool.port.train_8npu",
+        "covpool.port.published_setting",
+    ],
 )
 def test_what_both_interpreters_share_needs_neither_side(module):
     code = (

@@ -104,8 +104,7 @@ def run(arguments):
     if code and PARAMS_FILE.read_bytes() != before:
         PARAMS_FILE.write_bytes(before)
         print(
-            f"`dvc exp run` ended with code {code}; params.yaml is again as it was. The same command goes on from what is "
-            "done.",
+            f"`dvc exp run` ended with code {code}; params.yaml is again as it was. The same command resumes.",
             file=sys.stderr,
         )
     # A child that a signal ended has its number, negative.

@@ -1,73 +1,139 @@
-"""What every stage script of the current Python does: load the parameters, show progress, tell errors in a line."""
+"""What every stage script does around its work: load the parameters, take a lock, and end on an error with a sentence.
 
+    with stage("validate", ValidationError, lock="validate") as params:
+        ...
+
+Both interpreters use it, so it is written for Python 3.7.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
 import sys
-from contextlib import contextmanager
+import tempfile
+from pathlib import Path
+from typing import Iterator, Optional, Type
 
-from tqdm import tqdm
+from covpool.config import Params, ParamsError, load_params
+from covpool.pipeline import artifacts
 
-from covpool.config import ParamsError, load_params
+#: Where the stages' locks lie: below the folder that they run in, as what they protect does.
+LOCKS = Path(".covpool/locks")
+#: Exit code of a program that Ctrl-C ended; DVC must not take what is there for complete.
+INTERRUPTED = 128 + 2
+
+#: Folders that stages write to. Each may be a link to another disk.
+_WRITTEN = (
+    Path("."),
+    Path("data"),
+    artifacts.MODELS,
+    artifacts.RUNS,
+    artifacts.EVALUATION,
+    artifacts.REPORTS,
+    Path(".covpool"),
+)
 
 
-@contextmanager
-def stage(name, *errors):
-    """The stage's block: gives the parameters; ParamsError and `errors` end the script with their message, exit 1.
+@contextlib.contextmanager
+def stage(name: str, *errors: Type[BaseException], lock: str = "") -> Iterator[Params]:
+    """The block of a stage: gives the parameters, and ends the script on an error as `sentences` does.
 
-    An interrupt ends it with exit 130, so that DVC does not take what is there for complete.
+    Args:
+        name: of the stage, the beginning of its messages.
+        errors: exceptions whose message is a sentence for the user.
+        lock: name of a lock that no two processes hold at once; a second one waits. "": no lock.
+    """
+    with sentences(name, ParamsError, artifacts.ArtifactError, *errors):
+        params = load_params()
+        with only_one(name, lock) if lock else contextlib.nullcontext():
+            yield params
+
+
+@contextlib.contextmanager
+def sentences(name: str, *errors: Type[BaseException]) -> Iterator[None]:
+    """End the script with exit code 1 and one sentence on `errors`, and on a full disk, a missing permission or memory.
+
+    An interrupt ends it with exit code 130. Any other exception is a bug, and keeps its traceback.
     """
     try:
-        yield load_params()
-    except (ParamsError, *errors) as error:
+        yield
+    except errors as error:
         sys.exit(f"{name}: {error}")
+    except OSError as error:
+        sys.exit(f"{name}: {system_error(error)}")
+    except MemoryError:
+        sys.exit(f"{name}: out of memory. Close other programs, or run on fewer cores: `taskset -c 0 dvc repro`.")
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
-class ProgressBar:
-    """A bar as the `progress(done, total)` of a long task; nothing in a log."""
-
-    def __init__(self, name, unit):
-        self._bar = tqdm(desc=name, unit=unit, disable=None, leave=False, dynamic_ncols=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._bar.close()
-
-    def say(self, text):
-        """Print a line beside the bar."""
-        self._bar.write(text)
-
-    def __call__(self, done, total):
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
+def system_error(error: OSError) -> str:
+    """One sentence for an error of the operating system: the place, and what to do."""
+    place = error.filename if isinstance(error.filename, (str, os.PathLike)) else None
+    # NumPy reports a full disk without a number: "1000 requested and 512 written".
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and str(error).endswith(" written")):
+        folder, free = _fullest(place)
+        return (
+            f"the disk is full: {free / 1e6:.0f} MB are free at {folder}. Free some space there, then run the same "
+            "command again."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        where = f"{place}: {error.strerror}" if place else error.strerror
+        return f"no permission to read or write {where}. Look at `ls -ld` of it and of its folder."
+    if place:
+        return f"{place}: {error.strerror}. Look at this file or folder, then run the same command again."
+    return str(error)
 
 
-class DownloadBar:
-    """A bar of bytes as `progress(done, total)`; what is there at the first call does not count for its rate."""
+def _fullest(place: Optional[str]):
+    """(folder, free bytes) where an error says it was, or of the folders of the stages on the disk with least space."""
+    if place is None:
+        folders = [path for path in (*_WRITTEN, Path(tempfile.gettempdir())) if path.is_dir()]
+    else:
+        path = Path(place).absolute()
+        folders = [next(each for each in (path, *path.parents) if each.is_dir())]
+    return min(((path.resolve(), _free(path)) for path in folders), key=lambda found: found[1])
 
-    def __init__(self, name):
-        self._name, self._bar = name, None
 
-    def __enter__(self):
-        return self
+def _free(path):
+    found = os.statvfs(str(path))
+    return found.f_bavail * found.f_frsize
 
-    def __exit__(self, *_):
-        if self._bar is not None:
-            self._bar.close()
 
-    def __call__(self, done, total):
-        if self._bar is None or done < self._bar.n:
-            self.__exit__()
-            self._bar = tqdm(
-                desc=self._name,
-                initial=done,
-                total=total,
-                unit="B",
-                unit_scale=True,
-                disable=None,
-                leave=False,
-                dynamic_ncols=True,
+@contextlib.contextmanager
+def only_one(name: str, lock: str) -> Iterator[None]:
+    """Hold a lock while a stage writes its folder; wait for the process that has it.
+
+    A stage whose `dvc` was killed goes on by itself. The next `dvc repro` starts the same stage again: it must not
+    write the folder before the first one has ended. The lock ends with its process, however that ends.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with open(str(LOCKS / (lock + ".lock")), "a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            print(
+                f"{name}: another process (number {holder}) is still writing the results of this stage. Waiting until "
+                f"it ends; `kill {holder}` ends it at once.",
+                file=sys.stderr,
+                flush=True,
             )
-        self._bar.update(done - self._bar.n)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+@contextlib.contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a folder at the end if nothing is in it: DVC empties that of a run's results before the run."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

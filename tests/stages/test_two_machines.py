@@ -124,7 +124,7 @@ def test_a_run_that_is_no_longer_compared_is_out_of_sight(walk, tmp_path):
     clone = walk["second"]
     change(clone, {"devices": ["b"]})
     output = dvc(clone, "repro")
-    assert "report: runs/a is of no run in `devices`: moved to .covpool/left-out/runs/a" in output
+    assert "report: runs/a belongs to no run in `devices`: moved to .covpool/left-out/runs/a" in output
     assert "Running stage 'train" not in output
     assert "up to date" in dvc(clone, "status")
     dvc(clone, "push")
