@@ -6,15 +6,18 @@ end. What the port accepts without effect (augmentation, dropout, moving average
 """
 
 import argparse
+import difflib
 import hashlib
 import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
 
 from covpool.config import (
     PARAMS_FILE,
+    Params,
     ParamsError,
     load_params,
     parse_params,
@@ -23,12 +26,13 @@ from covpool.config import (
     run_options,
 )
 from covpool.datasets.local_source import source_problem
-from covpool.pipeline import artifacts, experiment, project
+from covpool.pipeline import artifacts, experiment, machine, project
+from covpool.port import published_setting
 
 #: Shift in pixels for --random_crop: the port crops from pictures that are somewhat larger than the input.
 CROP_MARGIN = 6
 
-#: Parameters that the port has in its code, not as flags.
+#: Parameters that the port has in its code, not as flags: of the data, and of the network.
 FIXED = {
     "dataset.kind": "sfew_100",
     "dataset.url": "",
@@ -36,106 +40,133 @@ FIXED = {
     "dataset.revision": "",
     "dataset.sha256": "",
     "normalise.detector": "none",
-    "network.pooling": "covariance",
-    "spd.method": "eigh",
-    "spd.ridge": 1e-4,
-    "spd.epsilon": 1e-4,
-    "spd.maximum": 1e4,
-    "network.vectorise": "full",
-    "network.normalisation": "none",
-    "network.batch_norm_decay": 0.995,
-    "train.class_weights": "none",
-    "train.adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1},
+    **published_setting.FIXED,
 }
 
+#: Flags whose parameter has another name.
+RENAMED = {"image_size": "normalise.size", "max_nrof_epochs": "train.epochs"}
 
-def parser():
-    flags = argparse.ArgumentParser(
+
+class Parser(argparse.ArgumentParser):
+    """Reports an unknown flag, with the one that it is like, before anything that is missing."""
+
+    def parse_args(self, arguments=None, namespace=None):
+        words = sys.argv[1:] if arguments is None else arguments
+        known = [flag for action in self._actions for flag in action.option_strings]
+        for word in words:
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag not in known:
+                close = difflib.get_close_matches(flag, known, 1)
+                self.error(f"unknown flag {flag}" + (f": did you mean {close[0]}?" if close else "; --help lists all"))
+        return super().parse_args(arguments, namespace)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The port's flags, with its defaults from `published_setting`."""
+    flags = Parser(
         prog="train.sh",
         allow_abbrev=False,
         description="Train as the Ascend port of CovPoolFER does; results land where `dvc repro` puts them.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = flags.add_argument
-    add("--logs_base_dir", help="copy history, times, record and TensorBoard events to <this>/<device>")
-    add("--models_base_dir", help="copy the checkpoints to <this>/<device>")
-    add("--data_dir", required=True, help="SFEW_100's layout, Train|val/<class>/*; several, separated by colons")
-    add("--image_size", type=int, default=100, help="side of the network's input in pixels")
-    add("--model_def", default="models.covpoolnet2", help="models.covpoolnet or models.covpoolnet2")
-    add("--pretrained_model", default="", help="prefix of a checkpoint to start from")
-    add("--optimizer", default="ADAM", choices=("ADAGRAD", "ADADELTA", "ADAM", "RMSPROP", "MOM"))
-    add("--learning_rate", type=float, default=-1.0, help="negative: by the schedule file")
-    add("--learning_rate_schedule_file", help="`epoch: rate` lines; default: the port's own schedule")
-    add("--learning_rate_decay_epochs", type=int, default=100)
-    add("--learning_rate_decay_factor", type=float, default=1.0)
-    add("--moving_average_decay", type=float, default=0.9999)
-    add("--max_nrof_epochs", type=int, default=95)
-    add("--epoch_size", type=int, default=95, help="steps an epoch")
-    add("--batch_size", type=int, default=128)
-    add("--embedding_size", type=int, default=128)
-    add("--keep_probability", type=float, default=0.8, help="dropout: the share that is kept")
-    add("--weight_decay", type=float, default=5e-2)
-    add("--center_loss_factor", type=float, default=1e-2)
-    add("--center_loss_alfa", type=float, default=0.9)
-    add("--random_crop", action="store_true")
-    add("--random_flip", action="store_true")
-    add("--random_rotate", action="store_true")
-    add("--seed", type=int, default=666)
-    add("--nrof_preprocess_threads", type=int, default=4)
-    add("--log_histograms", action="store_true")
-    add("--gpu_memory_fraction", type=float, default=1.0)
-    add("--device", default=None, help="run on this entry of device_options; not a flag of the port")
-    add("--dry_run", action="store_true", help="print the dvc command and stop; not a flag of the port")
+
+    def add(flag, text, **options):
+        """A flag of the port that is a parameter: its type and default are those of the published setting."""
+        default = published_setting.FLAGS[parameter_of(flag)]
+        if isinstance(default, bool):
+            options["action"] = "store_true"
+        else:
+            options.setdefault("type", type(default))
+        shown = "off" if default is False else repr(default) if default == "" else default
+        flags.add_argument("--" + flag, default=default, help=f"{text} (default: {shown})", **options)
+
+    flags.add_argument(
+        "--data_dir", required=True, help="SFEW_100's layout, Train|val/<class>/*; colons join several (required)"
+    )
+    flags.add_argument(
+        "--logs_base_dir", help="copy history, times, record and TensorBoard events to <this>/<device> (default: none)"
+    )
+    flags.add_argument("--models_base_dir", help="copy the checkpoints to <this>/<device> (default: none)")
+    add("image_size", "side of the network's input in pixels")
+    flags.add_argument(
+        "--model_def",
+        default="models.covpoolnet2",
+        help="models.covpoolnet or models.covpoolnet2 (default: %(default)s)",
+    )
+    add("pretrained_model", "prefix of a checkpoint to start from; '' starts from new weights")
+    add(
+        "optimizer",
+        "ADAGRAD, ADADELTA, ADAM, RMSPROP or MOM",
+        choices=("ADAGRAD", "ADADELTA", "ADAM", "RMSPROP", "MOM"),
+    )
+    add("learning_rate", "negative: as the schedule file says")
+    flags.add_argument(
+        "--learning_rate_schedule_file", help="file of `epoch: rate` lines (default: the port's own schedule)"
+    )
+    add("learning_rate_decay_epochs", "for a positive learning rate: epochs after which it decays")
+    add("learning_rate_decay_factor", "for a positive learning rate: what it is multiplied by")
+    add("moving_average_decay", "of the moving averages of the weights, which are evaluated")
+    add("max_nrof_epochs", "epochs to train")
+    add("epoch_size", "steps in each epoch")
+    add("batch_size", "pictures in each step")
+    add("embedding_size", "outputs of the layer before the classifier")
+    add("keep_probability", "dropout: the share of activations that is kept")
+    add("weight_decay", "factor of the L2 loss of the weights")
+    add("center_loss_factor", "factor of the center loss")
+    add("center_loss_alfa", "inertia of the class centers")
+    add("random_crop", f"shift training pictures by up to {CROP_MARGIN} pixels")
+    add("random_flip", "mirror half of the training pictures")
+    add("random_rotate", "turn training pictures by up to 10 degrees")
+    add("seed", "of the weights, the order of the pictures and their augmentation")
+    add("nrof_preprocess_threads", "threads that prepare pictures")
+    add("log_histograms", "write histograms of the weights for TensorBoard")
+    flags.add_argument(
+        "--gpu_memory_fraction", type=float, default=1.0, help="share of a GPU's memory (default: %(default)s)"
+    )
+    flags.add_argument(
+        "--device",
+        help="the run to train, a name from device_options (default: the first of `devices`); not of the port",
+    )
+    flags.add_argument(
+        "--dry_run", action="store_true", help="print the dvc command and stop (default: off); not of the port"
+    )
     return flags
 
 
-def changes(options, device, kind, source):
+def parameter_of(flag: str) -> str:
+    """The key of params.yaml that a flag of the port sets."""
+    if flag in RENAMED:
+        return RENAMED[flag]
+    return next(key for key in published_setting.FLAGS if key.split(".")[-1] == flag)
+
+
+def changes(options: argparse.Namespace, device: str, kind: str, source: str) -> Dict[str, Any]:
     """The flags as parameters of the pipeline: {key: value}. device: the run's name, kind: what kind it is."""
-    schedule = "model1"
-    if options.learning_rate_schedule_file:
-        schedule = read_schedule_file(options.learning_rate_schedule_file)
     changed = dict(FIXED)
+    flags = {parameter_of(name): name for name in vars(options) if name in RENAMED or name in _SAME_NAME}
+    changed.update({key: getattr(options, name) for key, name in flags.items()})
     changed.update(
         {
             "devices": [device],
             "dataset.source": source,
-            "normalise.size": options.image_size,
             "normalise.margin": CROP_MARGIN if options.random_crop else 0,
             "network.model_def": options.model_def.rsplit(".", 1)[-1],
-            "network.embedding_size": options.embedding_size,
-            "train.epochs": options.max_nrof_epochs,
-            "train.epoch_size": options.epoch_size,
-            "train.schedule": schedule,
+            "train.schedule": published_setting.FLAGS["train.schedule"],
             "train.pretrained_hash": "",
         }
     )
-    same_name = (
-        "optimizer",
-        "learning_rate",
-        "learning_rate_decay_epochs",
-        "learning_rate_decay_factor",
-        "moving_average_decay",
-        "batch_size",
-        "keep_probability",
-        "weight_decay",
-        "center_loss_factor",
-        "center_loss_alfa",
-        "random_crop",
-        "random_flip",
-        "random_rotate",
-        "seed",
-        "nrof_preprocess_threads",
-        "pretrained_model",
-        "log_histograms",
-    )
-    changed.update({"train." + name: getattr(options, name) for name in same_name})
+    if options.learning_rate_schedule_file:
+        changed["train.schedule"] = read_schedule_file(options.learning_rate_schedule_file)
     if kind == "gpu":
         changed[f"device_options.{device}.gpu_memory_fraction"] = options.gpu_memory_fraction
     return changed
 
 
-def check(changed):
-    """ParamsError where params.yaml would be wrong with `changed`, before DVC writes it and reads the pictures."""
+#: Flags that are the last part of their parameter's key.
+_SAME_NAME = {key.split(".")[-1] for key in published_setting.FLAGS} - {"model_def", "schedule"}
+
+
+def check(changed: Dict[str, Any]) -> Params:
+    """Return the parameters with `changed`; ParamsError if they are wrong, before DVC writes and uses them."""
     content = read_yaml(PARAMS_FILE)
     for key, value in changed.items():
         *path, last = key.split(".")
@@ -143,28 +174,31 @@ def check(changed):
         for name in path:
             place = place[name]
         place[last] = value
-    problem = source_problem(parse_params(content, "the flags as parameters").dataset)
+    params = parse_params(content, "the flags as parameters")
+    problem = source_problem(params.dataset)
     if problem:
         raise ParamsError(problem)
+    return params
 
 
-def data_folders(data_dir):
-    """The folders of --data_dir, absolute: one, or several with colons between them. ParamsError: one is missing."""
+def data_folders(data_dir: str) -> List[Path]:
+    """The folders of --data_dir, absolute: one, or several with colons between them.
+
+    Raises:
+        ParamsError: a folder does not exist.
+    """
     # A folder's own name may have a colon.
     parts = [data_dir] if Path(data_dir).is_dir() else data_dir.split(":")
     folders = [Path(os.path.abspath(part)) for part in parts if part]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing or not folders:
-        raise ParamsError(
-            "--data_dir: no folder {}: wanted SFEW_100's layout, Train|val/<class>/*".format(
-                ", ".join(missing) or repr(data_dir)
-            )
-        )
+        names = ", ".join(missing) or repr(data_dir)
+        raise ParamsError(f"--data_dir: expected a folder in SFEW_100's layout, Train|val/<class>/*, got {names}")
     return folders
 
 
-def one_source(folders):
-    """The one folder; of several, one with links to the pictures of all."""
+def one_source(folders: Sequence[Path]) -> str:
+    """The one folder; if there are several, a new one with links to the pictures of all."""
     if len(folders) == 1:
         return str(folders[0])
     name = hashlib.sha256(":".join(map(str, folders)).encode()).hexdigest()[:16]
@@ -179,7 +213,7 @@ def one_source(folders):
     return str(merged)
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> None:
     options = parser().parse_args(arguments)
     _make_paths_absolute(options)
     try:
@@ -189,7 +223,7 @@ def main(arguments=None):
         device = options.device or params.devices[0]
         kind = run_options(params, device).kind
         changed = changes(options, device, kind, one_source(folders))
-        check(changed)
+        params = check(changed)
         if options.pretrained_model:
             changed["train.pretrained_hash"] = artifacts.checkpoint_hash(options.pretrained_model)
         settings = [word for key, value in changed.items() for word in ("-S", experiment.override(key, value))]
@@ -197,13 +231,14 @@ def main(arguments=None):
         sys.exit(f"train.sh: {error}")
     if options.gpu_memory_fraction != 1.0 and kind != "gpu":
         print(
-            f"train.sh: --gpu_memory_fraction {options.gpu_memory_fraction} is not used: {device} is of kind {kind}, and only a gpu has it.",
+            f"train.sh: --gpu_memory_fraction {options.gpu_memory_fraction} is not used: {device} is of kind {kind}, "
+            "and only a gpu has it.",
             file=sys.stderr,
         )
     print("dvc exp run " + shlex.join(settings), flush=True)
     if options.dry_run:
         return
-    problem = experiment.git_problem()
+    problem = experiment.git_problem() or next(machine.missing_devices(params), "")
     if problem:
         sys.exit("train.sh: " + problem)
     code = experiment.run(settings)

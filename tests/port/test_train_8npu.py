@@ -44,7 +44,8 @@ def test_eight_workers_by_a_chief(dry_run):
     done = dry_run(CM_CHIEF_IP="10.0.0.1")
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.splitlines() == [
-        f"worker {rank}: ASCEND_DEVICE_ID={rank} COVPOOL_RANK={rank} JOB_ID=covpool {sys.executable} stages/train.py --device npu"
+        f"worker {rank}: ASCEND_DEVICE_ID={rank} COVPOOL_RANK={rank} JOB_ID=covpool "
+        f"{sys.executable} stages/train.py --device npu"
         for rank in range(8)
     ]
 

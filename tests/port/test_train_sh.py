@@ -125,13 +125,27 @@ def test_flags_without_effect_are_told(data):
     assert "--gpu_memory_fraction 0.5 is not used: cpu is of kind cpu" in done.stderr
 
 
+def test_every_flag_is_described_with_its_default():
+    shown = subprocess.run(["sh", str(ROOT / "train.sh"), "--help"], text=True, capture_output=True, cwd="/")
+    options = " ".join(shown.stdout.split("options:")[1].split()).split(" --")[1:]
+    without = [option.split()[0] for option in options if "(default: " not in option]
+    assert len(options) == 30 and without == ["help", "data_dir"] and "(required)" in options[1]
+    found = {option.split()[0]: option.split("(default: ")[-1].split(")")[0] for option in options[2:]}
+    assert (found["batch_size"], found["weight_decay"], found["random_crop"]) == ("128", "0.05", "off")
+    assert not {"None", "False", "True", ""} & set(found.values())
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--data_dir", "/nowhere"], "no folder /nowhere: wanted SFEW_100's layout"),
+        (["--data_dir", "/nowhere"], "expected a folder in SFEW_100's layout, Train|val/<class>/*, got /nowhere"),
         (["--data_dir", "{data}", "--optimizer", "SGD"], "invalid choice: 'SGD'"),
-        (["--data_dir", "{data}", "--batchsize", "3"], "unrecognized arguments"),
-        (["--data_dir", "{data}", "--batch", "3"], "unrecognized arguments"),
+        (["--data_dir", "{data}", "--batchsize", "3"], "unknown flag --batchsize: did you mean --batch_size?"),
+        (["--data_dir", "{data}", "--batch", "3"], "unknown flag --batch"),
+        (["--data_dri", "{data}"], "unknown flag --data_dri: did you mean --data_dir?"),
+        (["--data_dri={data}"], "unknown flag --data_dri: did you mean --data_dir?"),
+        (["--data_dir", "{data}", "--frobnicate"], "unknown flag --frobnicate; --help lists all"),
+        (["--data_dir", "{data}", "3"], "unrecognized arguments: 3"),
         (["--data_dir", str(ROOT)], f"dataset.source: '{ROOT}' holds the project itself"),
         (["--data_dir", "{data}", "--batch_size", "1"], "train.batch_size: expected a whole number from 2, got 1"),
         (["--data_dir", "{data}", "--weight_decay", "nan"], "train.weight_decay: expected a number from 0, got nan"),

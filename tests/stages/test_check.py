@@ -70,6 +70,25 @@ def test_the_stage_does_not_look_for_the_pictures(check):
     assert check(**change).returncode == 1 and check("--stage", **change).returncode == 0
 
 
+def test_a_missing_device_is_reported_by_hand_before_anything_runs(check):
+    done = check(devices=["gpu"])
+    assert done.returncode == 1 and "check: devices: gpu can't be trained on this machine: " in done.stderr
+    assert check("--stage", devices=["gpu"]).returncode == 0
+
+
+def test_the_copy_of_a_queued_experiment_finds_a_relative_source(check, tmp_path, monkeypatch):
+    """DVC copies what Git has; a folder of pictures that Git does not have stays in the project."""
+    project = tmp_path / "project"
+    (project / "mine" / "faces").mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    assert check("--stage", dataset__kind="folder", dataset__source="mine/faces").returncode == 0
+    assert (tmp_path / "mine" / "faces").samefile(project / "mine" / "faces")
+    # In the project itself, and for an absolute path, nothing is made.
+    assert check("--stage", dataset__kind="folder", dataset__source=str(project / "other")).returncode == 0
+    assert check("--stage", dataset__kind="folder", dataset__source="missing").returncode == 0
+    assert not (tmp_path / "missing").is_symlink()
+
+
 def test_a_source_beside_the_outputs_is_fine(check, tmp_path):
     (tmp_path / "data" / "mine").mkdir(parents=True)
     assert check(dataset__kind="folder", dataset__source="data/mine").returncode == 0

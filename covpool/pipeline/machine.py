@@ -1,0 +1,93 @@
+"""What can be said about this machine before anything runs: its devices, its TensorFlow, and the project's place.
+
+`stages/check.py` by hand (and so `make repro`) and `train.sh` ask. The DVC stage `check` does not: its result must not
+depend on the machine.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Iterator, Optional
+
+from covpool.config import Params, builds
+from covpool.pipeline import artifacts
+from covpool.pipeline.project import TF_LAUNCHER
+
+#: Prints, as its last line, {"here": ...} or {"refused": the sentence by which the run would end}.
+PROBE = "covpool.diagnostics.probe"
+
+
+def missing_devices(params: Params) -> Iterator[str]:
+    """Yield a sentence for each run in `devices` that has no results here and can't be trained on this machine.
+
+    The processor with the default TensorFlow is not looked for: it is always there, and TensorFlow takes seconds.
+    """
+    for name in params.devices:
+        options = params.device_options[name]
+        plain = options.kind == "cpu" and options.workers == 1 and _is_default(options)
+        if plain or (artifacts.RUNS / name / "run.json").is_file():
+            continue
+        refused = _refused(name)
+        if refused:
+            yield (
+                f"devices: {name} can't be trained on this machine: {refused} If another machine trains it, see "
+                '"Two machines" in README.md.'
+            )
+
+
+def _is_default(options):
+    return options.build == builds.DEFAULT and not options.python
+
+
+def _refused(name):
+    """Why a run can't start here, or ""."""
+    done = subprocess.run([str(TF_LAUNCHER), "-m", PROBE, "--device", name], text=True, capture_output=True)
+    try:
+        return json.loads(done.stdout.strip().split("\n")[-1]).get("refused", "")
+    except ValueError:
+        if done.returncode < 0:
+            return f"TensorFlow was ended by {signal.Signals(-done.returncode).name}."
+        # The launcher's own message comes last.
+        return " ".join(done.stderr[max(done.stderr.rfind("stages/tf: "), 0) :].split()) or "TensorFlow did not start."
+
+
+def other_builds(params: Params) -> Iterator[str]:
+    """Yield a sentence for each trained run whose TensorFlow is not the one that it would use now: DVC can't see it."""
+    default = default_build()
+    for name in params.devices:
+        if not default or not _is_default(params.device_options[name]):
+            continue
+        try:
+            trained = artifacts.read_json(artifacts.RUNS / name / "run.json")["tensorflow"]["build"]
+        except (artifacts.ArtifactError, KeyError, TypeError):
+            continue
+        if trained != default:
+            yield (
+                f"{name} was trained with the TensorFlow build {trained}, and the default build is {default} now. DVC "
+                f"does not see this change. Set device_options.{name}.build to {default} to train again with it, or "
+                f"to {trained} to keep the results."
+            )
+
+
+def default_build() -> Optional[str]:
+    """The build that a run gets if it names none; None if that is an interpreter of the user's, or not set up."""
+    if os.environ.get("COVPOOL_TF_PYTHON"):
+        return None
+    if os.environ.get("TF_BUILD"):
+        return os.environ["TF_BUILD"]
+    link = TF_LAUNCHER.parent.parent / builds.LINK
+    folder = os.readlink(str(link)) if link.is_symlink() else ""
+    return next((name for name, place in builds.BUILDS.items() if place == Path(folder).name), None)
+
+
+def place_problem() -> str:
+    """What does not work because of where the project lies, in a sentence, or ""."""
+    place = str(Path.cwd())
+    if place.isascii():
+        return ""
+    return (
+        f"the path {place} has letters beyond ASCII, which DVC's queued and temporary experiments can't handle "
+        "(`dvc exp run --queue` and `--temp`). `dvc repro` and plain `dvc exp run` work."
+    )
