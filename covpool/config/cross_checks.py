@@ -38,8 +38,10 @@ def check_together(params: Params, wrong: List[str]) -> None:
         wrong.append(
             "train.random_crop: expected false, as normalise.margin is 0 and leaves no room to shift, got true"
         )
-    if params.evaluate.split == "test" and params.dataset.kind == "rendered" and not params.dataset.rendered.test:
-        wrong.append("evaluate.split: the drawn data set has no test split; set dataset.rendered.test above 0, or val")
+    if params.evaluate.splits == ("test",) and params.dataset.kind == "rendered" and not params.dataset.rendered.test:
+        wrong.append(
+            "evaluate.splits: the drawn data set has no test split; set dataset.rendered.test above 0, or add val"
+        )
 
 
 def _check_network(params, wrong):

@@ -107,6 +107,16 @@ def choice(*names: str) -> Rule:
     return Rule(f"one of {listed}", lambda value: isinstance(value, str) and value in names)
 
 
+def choices(*names: str) -> Rule:
+    """A list of some texts, each at most once."""
+
+    def allows(value):
+        good = isinstance(value, list) and all(isinstance(item, str) and item in names for item in value)
+        return bool(good and value) and len(set(value)) == len(value)
+
+    return Rule(f"a list of 1 or more different ones of {', '.join(names)}, such as [{names[0]}]", allows, tuple)
+
+
 def build() -> Rule:
     """A TensorFlow build, by its name."""
     return choice(builds.DEFAULT, *builds.BUILDS)

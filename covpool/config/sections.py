@@ -11,6 +11,7 @@ from covpool.config import npu_keys
 from covpool.config.rules import (
     build,
     choice,
+    choices,
     class_names,
     flag,
     key,
@@ -168,7 +169,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    split: str = key(choice("train", "val", "test"))
+    splits: Tuple[str, ...] = key(choices("train", "val", "test"))
     checkpoint: str = key(choice("best", "last"))
     batch_size: int = key(whole(1))
 

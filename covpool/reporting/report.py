@@ -28,6 +28,10 @@ STEP_TIMES_COLUMNS = (
 )
 
 
+#: A row for each run, split, true and predicted class: how many pictures, and their share of the true class's.
+CONFUSION_COLUMNS = ("run", "actual", "predicted", "images", "share")
+
+
 def build_report(root, *, devices, loss_tolerance):
     """Write the report on the runs named in `devices` into `<root>/reports/`.
 
@@ -35,8 +39,8 @@ def build_report(root, *, devices, loss_tolerance):
     be believed leaves a report without it that says so. `loss_tolerance` is the share of the reference's loss by which
     another run's may differ (0.1: 10 %).
 
-    Writes `index.html` (one file), `comparison.json`, `.csv` and `.md`, `metrics.json`, `curves.csv` and
-    `step_times.csv`; equal inputs give equal bytes. Returns the content of `comparison.json`.
+    Writes `index.html` (one file), `comparison.json`, `.csv` and `.md`, `metrics.json`, `confusion.csv`,
+    `curves.csv` and `step_times.csv`; equal inputs give equal bytes. Returns the content of `comparison.json`.
     Raises ValueError for arguments that make no report, ArtifactError where the data set's tables can't be read.
     """
     root, devices = Path(root), list(devices)
@@ -52,12 +56,28 @@ def build_report(root, *, devices, loss_tolerance):
     artifacts.write_json(target / "comparison.json", comparison)
     artifacts.write_json(target / "metrics.json", files.headline_metrics(comparison))
     artifacts.write_csv(target / "comparison.csv", files.CSV_COLUMNS, files.csv_rows(comparison))
+    artifacts.write_csv(target / "confusion.csv", CONFUSION_COLUMNS, _confusion_rows(runs))
     artifacts.write_csv(target / "curves.csv", CURVES_COLUMNS, _curve_rows(runs))
     artifacts.write_csv(target / "step_times.csv", STEP_TIMES_COLUMNS, _step_time_rows(runs))
     for name, text in (("comparison.md", files.markdown(comparison)), ("index.html", html)):
         with artifacts.atomic_file(target / name) as stream:
             stream.write(text)
     return comparison
+
+
+def _confusion_rows(runs):
+    for run in runs:
+        for split, evaluation in run.evaluations.items():
+            names = evaluation.scores["classes"]
+            for actual, counts in zip(names, evaluation.scores["confusion"], strict=True):
+                for predicted, count in zip(names, counts, strict=True):
+                    yield {
+                        "run": f"{run.label}, {split}",
+                        "actual": actual,
+                        "predicted": predicted,
+                        "images": count,
+                        "share": round(count / sum(counts), 6) if sum(counts) else None,
+                    }
 
 
 def _curve_rows(runs):

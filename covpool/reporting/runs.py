@@ -46,7 +46,7 @@ class Run:
     record: dict = field(default_factory=dict)
     history: list = field(default_factory=list)
     times: dict = field(default_factory=dict)
-    evaluation: Evaluation | None = None
+    evaluations: dict = field(default_factory=dict)
     notes: tuple = ()
 
     @property
@@ -56,6 +56,11 @@ class Run:
     @property
     def kind(self):
         return self.record.get("kind")
+
+    @property
+    def evaluation(self):
+        """The evaluation of the split that says most: test, which training never saw, else val, else train; or None."""
+        return next((self.evaluations[split] for split in ("test", "val", "train") if split in self.evaluations), None)
 
     @property
     def title(self):
@@ -110,24 +115,33 @@ def read_run(root, name):
     if history and not _agrees(record, history):
         return Run(name, REFUSED, "history.csv and run.json disagree about the loss of the last epoch: one was edited")
     times, times_note = _read_part(checks.read_times, folder / "times.csv")
-    evaluation, evaluation_note = read_evaluation(root, name)
-    notes = [note for note in (history_note, times_note, evaluation_note) if note]
+    evaluations, evaluation_notes = read_evaluations(root, name)
+    notes = [note for note in (history_note, times_note, *evaluation_notes) if note]
     return Run(
         name,
         READ,
         record=record,
         history=history or [],
         times=times or {},
-        evaluation=evaluation,
+        evaluations=evaluations,
         notes=tuple(_record_notes(record) + notes),
     )
 
 
-def read_evaluation(root, name):
-    """`(Evaluation, remark or None)`, or `(None, reason)` where there is none or it can't be believed."""
+def read_evaluations(root, name):
+    """Return `({split: Evaluation}, remarks)` of a run; a remark says why a split is left out."""
     folder = Path(root) / artifacts.EVALUATION / name
+    found = {split: read_evaluation(folder / split) for split in artifacts.SPLITS if (folder / split).is_dir()}
+    if not found:
+        return {}, [f"not evaluated: {(artifacts.EVALUATION / name).as_posix()} has no split"]
+    evaluations = {split: evaluation for split, (evaluation, _) in found.items() if evaluation is not None}
+    return evaluations, list(dict.fromkeys(remark for _, remark in found.values() if remark))
+
+
+def read_evaluation(folder):
+    """`(Evaluation, remark or None)` of one split's folder, or `(None, reason)` if it can't be believed."""
     if not (folder / "scores.json").exists():
-        return None, f"not evaluated: {(artifacts.EVALUATION / name / 'scores.json').as_posix()} does not exist"
+        return None, f"evaluation refused: {folder.name}/scores.json does not exist"
     try:
         scores = artifacts.read_json(folder / "scores.json")
         problem = checks.scores_problem(scores)

@@ -1,4 +1,4 @@
-"""Scores one split with a trained network and writes what the report and DVC read of it."""
+"""Scores splits with a trained network and writes what the report and DVC read of it."""
 
 from pathlib import Path
 
@@ -8,66 +8,101 @@ from covpool.training import input_pipeline, metrics
 from covpool.training.score import open_model, read_model
 
 
-def evaluate(params, name, root):
-    """Evaluate the run `name` as `params.evaluate` says; writes `evaluation/<name>/`.
+def evaluate(params, name: str, root: Path) -> dict:
+    """Evaluate a trained run on the splits that `evaluate.splits` names.
 
-    `predictions.csv` has a row a picture, `scores.json` all measures and what was scored, sealed with the hash of
-    `predictions.csv` in it, `confusion.csv` the confusion matrix. Returns the content of scores.json.
+    Each split gets a folder `evaluation/<name>/<split>/` with `predictions.csv` (a row for each picture), `scores.json`
+    (all measures, sealed, with the hash of `predictions.csv`) and `confusion.csv` (the confusion matrix). A split that
+    the data set does not have is skipped, and a line says so.
+
+    Args:
+        params: a `config.Params`.
+        name: the run, as in `params.devices`.
+        root: the folder in which the pipeline's artifacts lie.
+
+    Returns:
+        `{split: content of its scores.json}`.
+
+    Raises:
+        ArtifactError: the data set has none of the splits, or the model or the faces can't be read.
+        DeviceError: the run's device is not there.
     """
     root = Path(root)
-    target = root / artifacts.EVALUATION / name
     wanted = params.evaluate
+    faces = root / artifacts.FACES
+    there = [split for split in artifacts.SPLITS if (faces / f"{split}.csv").is_file()]
+    splits = [split for split in wanted.splits if split in there]
+    if not splits:
+        raise artifacts.ArtifactError(
+            f"evaluate.splits is [{', '.join(wanted.splits)}], and the data set has only "
+            f"{', '.join(there) or 'nothing'}: name a split that it has."
+        )
+    for split in wanted.splits:
+        if split not in there:
+            print(f"{name}: the data set has no split {split}: skipped", flush=True)
     device = devices.open_device(name, devices.without_loop(params.device_options[name]))
-    model = read_model(root / artifacts.MODELS / name)
-    classes = tuple(model["classes"])
-    faces = input_pipeline.load_faces(root / artifacts.FACES, wanted.split, classes, model["image_size"])
-    with open_model(root / artifacts.MODELS / name, wanted.checkpoint, device, wanted.batch_size) as scorer:
-        found = scorer(faces.images)
-    scores = metrics.scores(found["logits"], faces.labels, classes)
-    scores = dict(
-        {
-            "split": wanted.split,
-            "checkpoint": wanted.checkpoint,
-            "epoch": model["checkpoints"][wanted.checkpoint]["epoch"],
-        },
-        **scores,
-    )
+    folder = root / artifacts.MODELS / name
+    with open_model(folder, wanted.checkpoint, device, wanted.batch_size) as scorer:
+        return {
+            split: _score_split(scorer, split, wanted.checkpoint, read_model(folder), faces, _target(root, name, split))
+            for split in splits
+        }
+
+
+def _target(root, name, split):
+    return root / artifacts.EVALUATION / name / split
+
+
+def _score_split(scorer, split, checkpoint, model, faces_folder, target):
+    class_names = tuple(model["classes"])
+    faces = input_pipeline.load_faces(faces_folder, split, class_names, model["image_size"])
+    found = scorer(faces.images)
+    epoch = model["checkpoints"][checkpoint]["epoch"]
+    scores = {"split": split, "checkpoint": checkpoint, "epoch": epoch}
+    scores.update(metrics.scores(found["logits"], faces.labels, class_names))
     artifacts.write_csv(
         target / "predictions.csv",
-        artifacts.predictions_columns(classes),
-        _predictions(found["probabilities"], faces, classes),
+        artifacts.predictions_columns(class_names),
+        _predictions(found["probabilities"], faces, class_names),
     )
-    columns = ("actual",) + classes
+    columns = ("actual",) + class_names
     artifacts.write_csv(
         target / "confusion.csv",
         columns,
-        [dict(zip(columns, [actual] + counts)) for actual, counts in zip(classes, scores["confusion"])],
+        [dict(zip(columns, [actual] + counts)) for actual, counts in zip(class_names, scores["confusion"])],
     )
     scores = artifacts.seal(dict(scores, files=artifacts.file_hashes(target, ["predictions.csv"])))
     artifacts.write_json(target / "scores.json", scores)
-    print(
-        "{}: {} of {} pictures of {} right ({:.1%}), by the {} checkpoint (epoch {})".format(
-            name,
-            round(scores["accuracy"] * scores["images"]),
-            scores["images"],
-            wanted.split,
-            scores["accuracy"],
-            wanted.checkpoint,
-            scores["epoch"],
-        )
-    )
+    print(_sentence(target.parent.name, scores), flush=True)
     return scores
 
 
-def _predictions(probabilities, faces, classes):
+#: What a split's accuracy says, beside its name.
+_MEANING = {
+    "train": "the network was trained on these",
+    "val": "the best checkpoint was chosen on these",
+    "test": "not used in training",
+}
+
+
+def _sentence(name, scores):
+    split, images = scores["split"], scores["images"]
+    correct = round(scores["accuracy"] * images)
+    return (
+        f"{name}: {correct} of {images} {split} pictures classified correctly ({scores['accuracy']:.1%}; "
+        f"{_MEANING[split]}), checkpoint {scores['checkpoint']} of epoch {scores['epoch']}"
+    )
+
+
+def _predictions(probabilities, faces, class_names):
     for source, label, row in zip(faces.sources, faces.labels, probabilities):
         best = int(row.argmax())
         # Seven digits are what a float32 has.
-        numbers = {"p_" + name: round(float(value), 7) for name, value in zip(classes, row)}
+        numbers = {"p_" + name: round(float(value), 7) for name, value in zip(class_names, row)}
         yield dict(
             numbers,
             source=source,
-            actual=classes[label],
-            predicted=classes[best],
+            actual=class_names[label],
+            predicted=class_names[best],
             confidence=round(float(row[best]), 7),
         )

@@ -32,7 +32,7 @@ def load_faces(folder, split, classes, size):
         there = [name for name in artifacts.SPLITS if (folder / (name + ".csv")).is_file()]
         raise artifacts.ArtifactError(
             "{}: the data set has no split {!r}; it has {}. Training wants train and val, evaluation the split that "
-            "evaluate.split names.".format(folder, split, ", ".join(there) or "none")
+            "evaluate.splits names.".format(folder, split, ", ".join(there) or "none")
         )
     rows = artifacts.read_csv(table, ("label", "class", "source"))
     images = _read_pictures(path, len(rows))

@@ -84,7 +84,7 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
         ("devices", ["tpu"], "devices: expected names from device_options (cpu, gpu, npu), got 'tpu'"),
         ("device_options.cpu.kind", "tpu", "device_options.cpu.kind: expected one of cpu, gpu"),
         ("spd.maximum", 1e-9, "spd.maximum: expected"),
-        ("evaluate.split", "test", "no test split"),
+        ("evaluate.splits", "test", "evaluate.splits: expected a list of 1 or more different ones of train, val, test"),
         ("normalise.margin", 0, "train.random_crop: expected false, as normalise.margin is 0"),
         ("normalise.scheduler", "10.0.0.1:8786", "expected tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler"),
         ("normalise.detector", "haar", "normalise.detector: expected one of mtcnn, yuface, none"),

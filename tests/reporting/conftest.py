@@ -153,7 +153,7 @@ class Project:
 
     def reseal(self, name):
         """Seal the record of a run and its evaluation again, after an edit that is not what a test is about."""
-        for path in (f"runs/{name}/run.json", f"evaluation/{name}/scores.json"):
+        for path in (f"runs/{name}/run.json", f"evaluation/{name}/val/scores.json"):
             if (self.root / path).exists():
                 content = json.loads((self.root / path).read_text(encoding="utf-8"))
                 content["files"] = artifacts.file_hashes((self.root / path).parent, content["files"])
@@ -243,9 +243,11 @@ class Project:
                     "f1": float(f1),
                 }
             )
-        self.write_csv(f"evaluation/{name}/predictions.csv", artifacts.predictions_columns(self.classes), predictions)
+        self.write_csv(
+            f"evaluation/{name}/val/predictions.csv", artifacts.predictions_columns(self.classes), predictions
+        )
         self.write_json(
-            f"evaluation/{name}/scores.json",
+            f"evaluation/{name}/val/scores.json",
             artifacts.seal(
                 {
                     "split": "val",
@@ -259,7 +261,7 @@ class Project:
                     "per_class": per_class,
                     "confusion": confusion.tolist(),
                     "classes": list(self.classes),
-                    "files": artifacts.file_hashes(self.root / "evaluation" / name, ["predictions.csv"]),
+                    "files": artifacts.file_hashes(self.root / "evaluation" / name / "val", ["predictions.csv"]),
                 }
             ),
         )

@@ -104,7 +104,7 @@ def with_text(path, text):
     return old
 
 
-@pytest.mark.parametrize("file", ["runs/npu/run.json", "evaluation/npu/scores.json"])
+@pytest.mark.parametrize("file", ["runs/npu/run.json", "evaluation/npu/val/scores.json"])
 @fuzz(150)
 @given(data=st.data())
 def test_any_value_anywhere(two_runs, monkeypatch, file, data):
@@ -144,7 +144,7 @@ CELLS = st.one_of(
     ),
     TEXTS.filter(lambda text: "\ud800" not in text),
 )
-TABLES = ["runs/npu/history.csv", "runs/npu/times.csv", "evaluation/npu/predictions.csv"]
+TABLES = ["runs/npu/history.csv", "runs/npu/times.csv", "evaluation/npu/val/predictions.csv"]
 
 
 def mutated(text, data):
@@ -197,7 +197,7 @@ def test_what_is_read_of_a_table_can_be_drawn(two_runs, monkeypatch, file, data)
         "{" + 60 * '"a": {' + 61 * "}",
     ],
 )
-@pytest.mark.parametrize("file", ["runs/npu/run.json", "evaluation/npu/scores.json"])
+@pytest.mark.parametrize("file", ["runs/npu/run.json", "evaluation/npu/val/scores.json"])
 def test_what_is_no_record_at_all(two_runs, monkeypatch, file, text):
     path = two_runs.root / file
     old = with_text(path, text)
@@ -208,7 +208,7 @@ def test_what_is_no_record_at_all(two_runs, monkeypatch, file, text):
     assert npu["status"] == REFUSED if file.startswith("runs") else npu["figures"]["accuracy"] is None
 
 
-@pytest.mark.parametrize("file", ["runs/npu/run.json", "evaluation/npu/scores.json", *TABLES])
+@pytest.mark.parametrize("file", ["runs/npu/run.json", "evaluation/npu/val/scores.json", *TABLES])
 def test_a_folder_where_a_file_should_be(two_runs, monkeypatch, file):
     path = two_runs.root / file
     old = path.read_bytes()

@@ -43,7 +43,7 @@ def test_figures_are_those_of_history_times_and_predictions(project):
     entry = report(project, ["cpu"])[0]["cpu"]
     last = table(project, "runs/cpu/history.csv")[-1]
     seconds = [float(row["seconds"]) for row in table(project, "runs/cpu/times.csv") if row["epoch"] == last["epoch"]]
-    predictions = table(project, "evaluation/cpu/predictions.csv")
+    predictions = table(project, "evaluation/cpu/val/predictions.csv")
     hits = sum(row["actual"] == row["predicted"] for row in predictions)
     figures = entry["figures"]
     assert figures["loss"] == float(last["loss"])
@@ -404,7 +404,7 @@ def test_whether_a_gpu_took_tf32_is_told_where_it_is_known(project, tf32, arithm
 def test_a_score_says_of_which_pictures_and_weights_it_is(project):
     project.add_run("gpu")
     project.add_run("npu")
-    scores = project.root / "evaluation/npu/scores.json"
+    scores = project.root / "evaluation/npu/val/scores.json"
     scores.write_text(json.dumps({**json.loads(scores.read_text()), "split": "test", "checkpoint": "last"}))
     project.reseal("npu")
     entry = report(project, ["gpu", "npu"])[0]["npu"]
@@ -413,7 +413,7 @@ def test_a_score_says_of_which_pictures_and_weights_it_is(project):
     assert "val by the best checkpoint (epoch 11), 35 pictures | test by the last checkpoint (epoch 11)" in text
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
     assert metrics["gpu"]["val_best"]["acc_pct"] == pytest.approx(
-        100 * json.loads((project.root / "evaluation/gpu/scores.json").read_text())["accuracy"], rel=1e-5
+        100 * json.loads((project.root / "evaluation/gpu/val/scores.json").read_text())["accuracy"], rel=1e-5
     )
     assert "test_last" in metrics["npu"] and "acc_pct" not in metrics["npu"]
     rows = table(project, "reports/comparison.csv")
@@ -484,7 +484,7 @@ def test_any_other_byte_in_a_table_of_a_run_is_noticed(project, file, data):
 @pytest.mark.parametrize("key", ["macro_f1", "mean_class_accuracy", "cross_entropy", "epoch", "split", "checkpoint"])
 def test_any_other_score_is_noticed(project, key):
     project.add_run("npu")
-    path = project.root / "evaluation/npu/scores.json"
+    path = project.root / "evaluation/npu/val/scores.json"
     content = json.loads(path.read_text())
     other = {"epoch": 1, "split": "test", "checkpoint": "last"}.get(key, 0.999)
     assert content[key] != other
@@ -494,10 +494,10 @@ def test_any_other_score_is_noticed(project, key):
 
 def test_another_answer_in_the_predictions_is_noticed(project):
     project.add_run("npu")
-    path = project.root / "evaluation/npu/predictions.csv"
+    path = project.root / "evaluation/npu/val/predictions.csv"
     rows = artifacts.read_csv(path)
     rows[0].update(predicted=rows[0]["actual"], confidence="1.0")
-    project.write_csv("evaluation/npu/predictions.csv", artifacts.predictions_columns(project.classes), rows)
+    project.write_csv("evaluation/npu/val/predictions.csv", artifacts.predictions_columns(project.classes), rows)
     assert "predictions.csv changed after it" in evaluation_refused(project)
 
 
@@ -512,7 +512,7 @@ def evaluation_refused(project):
 
 def test_files_of_before_there_were_hashes_are_read_and_said_to_be(project):
     project.add_run("npu", change=lambda record: record.pop("files"))
-    path = project.root / "evaluation/npu/scores.json"
+    path = project.root / "evaluation/npu/val/scores.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({key: content[key] for key in content if key not in ("files", "content_hash")}))
     entry = report(project, ["npu"])[0]["npu"]
@@ -542,7 +542,7 @@ def test_a_record_that_is_not_this_run_s_is_refused(project, change, reason):
 
 def test_scores_that_the_confusion_table_does_not_bear_out_are_refused(project):
     project.add_run("cpu")
-    scores = project.root / "evaluation/cpu/scores.json"
+    scores = project.root / "evaluation/cpu/val/scores.json"
     content = json.loads(scores.read_text())
     scores.write_text(json.dumps({**content, "accuracy": 0.99}))
     project.reseal("cpu")

@@ -108,6 +108,7 @@ def test_equal_input_gives_equal_bytes(three):
         "comparison.csv",
         "comparison.md",
         "metrics.json",
+        "confusion.csv",
         "curves.csv",
         "step_times.csv",
     }
@@ -161,7 +162,7 @@ def test_a_run_of_one_epoch_without_evaluation_has_a_page(project):
     html = page(project, ["cpu"])
     text = "".join(Page(html).text)
     assert 'aria-label="Total loss over the epochs"' in html
-    assert "No run was evaluated." in text and "not evaluated: evaluation/cpu/scores.json does not exist" in text
+    assert "No run was evaluated." in text and "not evaluated: evaluation/cpu has no split" in text
 
 
 def test_what_a_device_was_set_to_is_shown(three):
@@ -180,7 +181,7 @@ def test_examples_are_the_most_confident(three):
     run = read_run(three.root, "npu")
     faces = gallery.Faces(three.root, "val")
     wrong, right = gallery.examples(run.evaluation.predictions, faces)
-    rows = artifacts.read_csv(three.root / "evaluation/npu/predictions.csv")
+    rows = artifacts.read_csv(three.root / "evaluation/npu/val/predictions.csv")
     missed = sorted((float(row["confidence"]) for row in rows if row["actual"] != row["predicted"]), reverse=True)
     assert [example["confidence"] for example in wrong] == missed[: gallery.WRONG_SHOWN]
     for example in right:

@@ -22,17 +22,17 @@ def test_all_artifacts_fit_together(project):
     faces = rows(project / "data/faces/train.csv")
     assert len(faces) == 42 and np.load(project / "data/faces/train.npy").shape == (42, 52, 52, 3)
     assert len(rows(project / "runs/cpu/history.csv")) == 2 and len(rows(project / "runs/cpu/times.csv")) == 4
-    predictions = rows(project / "evaluation/cpu/predictions.csv")
+    predictions = rows(project / "evaluation/cpu/val/predictions.csv")
     assert len(predictions) == 14
     right = sum(row["actual"] == row["predicted"] for row in predictions) / len(predictions)
-    scores = json.loads((project / "evaluation/cpu/scores.json").read_text())
+    scores = json.loads((project / "evaluation/cpu/val/scores.json").read_text())
     assert scores["accuracy"] == pytest.approx(right) and scores["split"] == "val" and scores["checkpoint"] == "best"
     record = json.loads((project / "runs/cpu/run.json").read_text())
     assert record["kind"] == "cpu" and record["progress"]["steps"] == 4 and record["data"]["images"]["train"] == 42
     assert not list((project / ".covpool" / "training").iterdir())
     page = (project / "reports/index.html").read_text()
     assert {row["actual"] for row in predictions} == set(CLASSES)
-    assert list(rows(project / "evaluation/cpu/confusion.csv")[0]) == ["actual", *CLASSES]
+    assert list(rows(project / "evaluation/cpu/val/confusion.csv")[0]) == ["actual", *CLASSES]
     assert (project / "data/sheets" / (CLASSES[-1] + ".png")).is_file() and f">{CLASSES[-1]}<" in page
     assert "0.6406" in page and "http://" not in page.replace("http://www.w3.org", "")
 
@@ -64,7 +64,7 @@ def test_plots_have_all_runs(project):
     shown = json.loads(dvc(project, "plots", "show", "--json"))
     assert not shown.get("errors")
     validated = {"data/validated/balance.csv", "data/validated/brightness.csv", "data/validated/sizes.csv"}
-    assert validated | {"loss", "val_accuracy", "learning_rate", "step_times", "evaluation/cpu/predictions.csv"} <= {
+    assert validated | {"loss", "val_accuracy", "learning_rate", "step_times", "confusion"} <= {
         name.split("dvc.yaml::")[-1] for name in shown["data"]
     }
 

@@ -75,7 +75,7 @@ def test_the_model_is_scored_on_the_npu_in_full_batches(npu_run):
         text=True,
     )
     assert found.returncode == 0, found.stderr
-    rows = table(npu_run.folder / "evaluation/npu/predictions.csv")
+    rows = table(npu_run.folder / "evaluation/npu/val/predictions.csv")
     assert len(rows) == 17
     assert sum(float(value) for key, value in rows[0].items() if key.startswith("p_")) == pytest.approx(1)
 

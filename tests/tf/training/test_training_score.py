@@ -93,9 +93,9 @@ def test_a_model_of_ours_scores_as_in_float64(finished, scores, which):
 
 def test_evaluation_writes_what_the_model_predicts(finished):
     result = evaluate(finished.params, "cpu", finished.folder)
-    folder = finished.folder / "evaluation/cpu"
+    folder = finished.folder / "evaluation/cpu/val"
     scores = json.loads((folder / "scores.json").read_text())
-    assert scores == json.loads(json.dumps(result)) and scores["split"] == "val" and scores["images"] == 17
+    assert scores == json.loads(json.dumps(result["val"])) and scores["split"] == "val" and scores["images"] == 17
     model = json.loads((finished.folder / "models/cpu/model.json").read_text())
     assert scores["accuracy"] == model["checkpoints"]["best"]["val_accuracy"]
     assert scores["epoch"] == model["checkpoints"]["best"]["epoch"]
