@@ -8,7 +8,7 @@ from pathlib import Path
 
 from covpool.config import run_options
 from covpool.pipeline import artifacts, interpreter
-from covpool.pipeline.stage_frame import no_empty_folder, sentences, stage
+from covpool.pipeline.stage_frame import no_empty_folder, quiet_import, sentences, stage
 
 
 def main() -> None:
@@ -18,9 +18,10 @@ def main() -> None:
     with stage("evaluate", lock=f"evaluate-{name}") as params:
         interpreter.hand_on(name, run_options(params, name))
         # TensorFlow takes seconds to load: wrong parameters are reported before that.
-        from covpool.devices import DeviceError
-        from covpool.networks.checkpoints import CheckpointError
-        from covpool.training.evaluation import evaluate
+        with quiet_import():
+            from covpool.devices import DeviceError
+            from covpool.networks.checkpoints import CheckpointError
+            from covpool.training.evaluation import evaluate
 
         with no_empty_folder(artifacts.EVALUATION / name), sentences("evaluate", CheckpointError, DeviceError):
             evaluate(params, name, Path("."))

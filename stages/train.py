@@ -11,7 +11,7 @@ from pathlib import Path
 from covpool.config import run_options
 from covpool.distributed import launcher
 from covpool.pipeline import artifacts, interpreter
-from covpool.pipeline.stage_frame import no_empty_folder, sentences, stage
+from covpool.pipeline.stage_frame import no_empty_folder, quiet_import, sentences, stage
 
 
 def main() -> None:
@@ -26,10 +26,11 @@ def main() -> None:
         interpreter.hand_on(name, options)
         launcher.hand_on(name, options, arguments.dry_run)
         # TensorFlow takes seconds to load: wrong parameters are reported before that.
-        from covpool.devices import DeviceError, LostWorkers
-        from covpool.networks.checkpoints import CheckpointError
-        from covpool.training.state import StateError
-        from covpool.training.trainer import Interrupted, NotFinite, Trainer
+        with quiet_import():
+            from covpool.devices import DeviceError, LostWorkers
+            from covpool.networks.checkpoints import CheckpointError
+            from covpool.training.state import StateError
+            from covpool.training.trainer import Interrupted, NotFinite, Trainer
 
         # Experiments that DVC runs in a copy of the project keep their working state where the project is.
         states = Path(os.environ.get("DVC_ROOT", ".")) / ".covpool" / "training"

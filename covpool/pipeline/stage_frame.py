@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -137,3 +138,33 @@ def no_empty_folder(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+#: What TensorFlow 2 writes each time that it is imported, whatever its log level, and that nobody can act on.
+_NOISE = "oneDNN custom operations are on|All log messages before absl::InitializeLog"
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Leave out TensorFlow's greeting while it is imported; other messages to standard error pass.
+
+    Its libraries write past Python, so the file descriptor itself leads through `grep`, which also delivers the last
+    words of a process that ends in the middle.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        words = subprocess.Popen(["grep", "--line-buffered", "-Ev", _NOISE], stdin=subprocess.PIPE, stdout=saved)
+    except OSError:
+        os.close(saved)
+        yield
+        return
+    os.dup2(words.stdin.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+        words.stdin.close()
+        words.wait()

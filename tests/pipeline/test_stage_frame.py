@@ -108,6 +108,26 @@ WORK = """
 """
 
 
+@pytest.mark.parametrize("end", ["pass", "os.abort()"])
+def test_tensorflows_greeting_is_left_out_and_nothing_else(tmp_path, end):
+    """TensorFlow's libraries write to the file descriptor, and may end the process: that is still read."""
+    code = f"""
+        import os
+        from covpool.pipeline.stage_frame import quiet_import
+        with quiet_import():
+            for line in ("WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+                         "I0000 00:00:1 1 port.cc:153] oneDNN custom operations are on. You may see ...",
+                         "F0000 This processor lacks AVX."):
+                os.write(2, line.encode() + b"\\n")
+            {end}
+        os.write(2, b"oneDNN custom operations are on, after the import\\n")
+    """
+    done = run(code, tmp_path)
+    after = [] if end == "os.abort()" else ["oneDNN custom operations are on, after the import"]
+    assert done.stderr.splitlines()[:1] == ["F0000 This processor lacks AVX."]
+    assert done.stderr.splitlines()[-1:] == (after or ["F0000 This processor lacks AVX."])
+
+
 def start(folder, name):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", textwrap.dedent(WORK), name]
