@@ -2,10 +2,9 @@
 
     python requirements/install.py [--build intel|stock|tf2] [--tests]
 
-Two virtual environments stand in the project's root: `.venv`, a current Python with DVC, and one with TensorFlow, to
-which the link `.venv-tf` points. An environment carries a stamp with its place and the hashes of what was installed: a
-second call finds them and does nothing. A set-up that was cut short has not come to write them, and an environment in
-a project that was moved has another place: the next call makes these anew.
+The project's root gets two virtual environments: `.venv`, a current Python with DVC, and one with TensorFlow, to which
+the link `.venv-tf` points. Each environment has a stamp with its place and the hashes of what was installed, so that a
+second call does nothing. The next call remakes an environment whose set-up was interrupted, or that was moved.
 """
 
 import argparse
@@ -26,7 +25,7 @@ ROOT = REQUIREMENTS.parent
 
 CURRENT = ((3, 11), (3, 12))
 TF1 = ((3, 7),)
-#: build -> folder of the environment, requirements file, Python versions that can run it
+#: build -> folder of the environment (as in covpool/config/builds.py), requirements file, Python versions that run it
 BUILDS = {
     "intel": (".venv-tf115", "tf115", TF1),
     "stock": (".venv-tf115-stock", "tf115-stock", TF1),
@@ -47,7 +46,7 @@ class SetupError(Exception):
 def main():
     parser = argparse.ArgumentParser(description="Set up the project's environments.")
     parser.add_argument("--build", default=os.environ.get("TF_BUILD") or None, help="intel, stock or tf2")
-    parser.add_argument("--tests", action="store_true", help="install what the tests need, too")
+    parser.add_argument("--tests", action="store_true", help="also install what the tests need")
     arguments = parser.parse_args()
     try:
         with lock():
@@ -55,21 +54,21 @@ def main():
     except SetupError as error:
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
-        sys.exit("set-up: interrupted; run it again to go on")
+        sys.exit("set-up: interrupted; run it again to continue")
 
 
 @contextlib.contextmanager
 def lock():
     """Two set-ups at once would install into the same folders: the second waits.
 
-    Programs that `run` starts hold the lock, too: where the set-up is killed, its pip may still be at work.
+    Programs that `run` starts hold the lock too: if the set-up is killed, its pip may still be running.
     """
     with open(str(ROOT / ".venv.lock"), "w") as stream:
         os.set_inheritable(stream.fileno(), True)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another set-up is at work here: waiting for it")
+            say("another set-up is running here: waiting for it")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -79,7 +78,7 @@ def set_up(build, tests):
     ascend = os.environ.get("COVPOOL_TF_PYTHON")
     if ascend:
         if subprocess.run([str(REQUIREMENTS.parent / "stages" / "tf"), "-c", ""]).returncode:
-            raise SetupError("COVPOOL_TF_PYTHON will not do (see above).")
+            raise SetupError("COVPOOL_TF_PYTHON can't be used (see above).")
         also = ", for the tests with pytest, hypothesis, scipy and mpmath" if tests else ""
         say(f"TensorFlow: the interpreter in COVPOOL_TF_PYTHON, {ascend}{also}")
     else:
@@ -88,43 +87,45 @@ def set_up(build, tests):
         jobs.append(environment(folder, requirements, versions, tests))
     in_parallel([job for job in jobs if job])
     if not ascend:
-        point_link_at(folder)
+        make_default(build)
 
 
 def choose_build(asked):
     """The TensorFlow build: the one asked for, else the one set up before, else what suits this host."""
     if asked:
         if asked not in BUILDS:
-            raise SetupError("TF_BUILD is {!r}: wanted {}.".format(asked, ", ".join(BUILDS)))
+            raise SetupError(f"TF_BUILD: expected one of {', '.join(BUILDS)}, got {asked!r}.")
         build = asked
     else:
-        build = next(
-            (
-                name
-                for name, row in BUILDS.items()
-                if (ROOT / LINK).is_symlink() and os.readlink(str(ROOT / LINK)) == row[0]
-            ),
-            None,
-        )
-        build = build or ("stock" if shutil.which("nvidia-smi") else "intel")
+        build = linked_build() or ("stock" if shutil.which("nvidia-smi") else "intel")
     if build == "tf2" and (platform.system() != "Linux" or platform.machine() not in MACHINES):
         raise SetupError(
-            "TensorFlow 2 is pinned for Linux on {}, and this is {} on {}.\nSet COVPOOL_TF_PYTHON to a Python that has "
-            "TensorFlow.".format(" and ".join(MACHINES), platform.system(), platform.machine())
+            f"TensorFlow 2 is pinned for Linux on {' and '.join(MACHINES)}, and this is {host()}.\n"
+            "Set COVPOOL_TF_PYTHON to a Python that has TensorFlow."
         )
     if build != "tf2" and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SetupError(
-            f"TensorFlow 1.15 is published for Linux on x86-64 only, and this is {platform.system()} on {platform.machine()}.\n"
-            "Set COVPOOL_TF_PYTHON to a Python that has it (an Ascend host's), or take TensorFlow 2 in graph mode: "
+            f"TensorFlow 1.15 is published for Linux on x86-64 only, and this is {host()}.\n"
+            "Set COVPOOL_TF_PYTHON to a Python that has it (an Ascend host's), or use TensorFlow 2 in graph mode: "
             "`make setup TF_BUILD=tf2`."
         )
     return build
 
 
-def environment(folder, requirements, versions, tests):
-    """What makes or mends one virtual environment, as a function to call; None where there is nothing to do.
+def linked_build():
+    """The build that is the default now; None if none is set up."""
+    folder = os.readlink(str(ROOT / LINK)) if (ROOT / LINK).is_symlink() else ""
+    return next((name for name, row in BUILDS.items() if row[0] == folder), None)
 
-    The interpreter is looked for at once: that there is none is told before anything is installed.
+
+def host():
+    return f"{platform.system()} on {platform.machine()}"
+
+
+def environment(folder, requirements, versions, tests):
+    """What makes or repairs one virtual environment, as a function to call; None if there is nothing to do.
+
+    The interpreter is looked for at once: if it is missing, that is reported before anything is installed.
     """
     place = ROOT / folder
     files = [REQUIREMENTS / (requirements + ".txt")]
@@ -150,7 +151,7 @@ def make(place, fault, python):
 def install(place, stamp, todo, wanted):
     """Install the requirements files `todo`, and stamp the environment with all that are `wanted`."""
     stamp = dict(stamp, place=str(place.resolve()))
-    say("{}: installing {}".format(place.name, " and ".join(path.name for path in todo)))
+    say(f"{place.name}: installing {' and '.join(path.name for path in todo)}")
     write_stamp(place, dict(stamp, **{path.name: BEGUN for path in todo}))
     # The files list all that is needed, down to the last package, so nothing is left to resolve. That also keeps out
     # what a package asks for and we do not use (anny would bring PyTorch).
@@ -166,7 +167,7 @@ def install(place, stamp, todo, wanted):
     ]
     for path in todo:
         command += ["-r", str(path)]
-    run(command, "installing {} into {}".format(", ".join(path.name for path in todo), place.name))
+    run(command, f"installing {', '.join(path.name for path in todo)} into {place.name}")
     write_stamp(place, dict(stamp, **wanted))
     say(f"{place.name}: ready")
 
@@ -180,19 +181,19 @@ def read_stamp(place):
 
 def write_stamp(place, stamp):
     temporary = place / (STAMP + ".new")
-    temporary.write_text("".join("{} {}\n".format(*item) for item in sorted(stamp.items())))
+    temporary.write_text("".join(f"{name} {value}\n" for name, value in sorted(stamp.items())))
     os.replace(str(temporary), str(place / STAMP))
 
 
 def fault_of(place, stamp, wanted):
-    """Why the environment has to be made anew, as the end of a sentence; "" where it need not be."""
+    """Why the environment has to be remade, as the end of a sentence; "" if it need not be."""
     if not os.path.lexists(str(place)):
         return "is not there"
     if not stamp or BEGUN in map(stamp.get, wanted):
         return "was not finished"
-    # Its programs hold its place, and so does what was started from it. A link is as good as what it leads to.
+    # Its programs hold its place, and so does what was started from it. A link counts as what it leads to.
     if stamp.get("place", str(place.resolve())) != str(place.resolve()):
-        return "was made at {}, and an environment can't be moved".format(stamp["place"])
+        return f"was made at {stamp['place']}, and an environment can't be moved"
     return "" if works(place) else "has no Python that runs"
 
 
@@ -221,7 +222,8 @@ def find_python(versions):
     for candidate in candidates(versions):
         if is_version(candidate, versions):
             return str(candidate)
-    newest = "{}.{}".format(*versions[-1])
+    major, minor = versions[-1]
+    newest = f"{major}.{minor}"
     uv = shutil.which("uv")
     if uv:
         say(f"no Python {newest} found: trying `uv python install {newest}`")
@@ -229,24 +231,17 @@ def find_python(versions):
             found = subprocess.run([uv, "python", "find", newest], stdout=subprocess.PIPE, text=True)
             if found.returncode == 0 and is_version(found.stdout.strip(), versions):
                 return found.stdout.strip()
-    names = " or ".join("{}.{}".format(*version) for version in versions)
+    names = " or ".join(f"{major}.{minor}" for major, minor in versions)
     way_out = ""
     if versions == TF1:
         way_out = (
-            "\nOr do without it: `make setup TF_BUILD=tf2` takes TensorFlow 2 in graph mode, which runs the same code "
-            "on a current Python."
+            "\nOr use TensorFlow 2: `make setup TF_BUILD=tf2` runs the same code in graph mode on a current Python."
         )
+    tried = ", and uv could not install it" if uv else ""
     raise SetupError(
-        "no Python {} found on the PATH, among pyenv's versions or conda's environments{}.\nInstall one: "
-        "`pyenv install {}`, `conda create -n py{} python={}` or `uv python install {}`; then run this again.{}".format(
-            names,
-            ", and uv could not install it" if uv else "",
-            newest,
-            newest.replace(".", ""),
-            newest,
-            newest,
-            way_out,
-        )
+        f"no Python {names} found on the PATH, among pyenv's versions or conda's environments{tried}.\nInstall one: "
+        f"`pyenv install {newest}`, `conda create -n py{newest.replace('.', '')} python={newest}` or "
+        f"`uv python install {newest}`; then run this again.{way_out}"
     )
 
 
@@ -282,19 +277,27 @@ def is_version(python, versions):
     return found.returncode == 0 and tuple(map(int, found.stdout.split())) in versions
 
 
-def point_link_at(folder):
-    link = ROOT / LINK
-    if link.is_symlink() and os.readlink(str(link)) == folder:
+def make_default(build):
+    """Let the link lead to a build's environment, and say which build is the default now."""
+    link, before, folder = ROOT / LINK, linked_build(), BUILDS[build][0]
+    if before == build:
         return
     temporary = ROOT / (LINK + ".new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     os.symlink(folder, str(temporary))
     os.replace(str(temporary), str(link))
+    if before:
+        say(
+            f"the default TensorFlow build is now {build}; it was {before}. Results that {before} made stay as they "
+            f"are: `stages/py stages/check.py` lists them, and says how to train them again with {build}."
+        )
+    else:
+        say(f"the default TensorFlow build is {build}")
 
 
 def in_parallel(jobs):
-    """The environments have nothing in common, so they are made at once; the first error is the one that is told."""
+    """Make the environments at the same time, as they share nothing; the first error is raised."""
     errors = []
 
     def guarded(job):
@@ -315,7 +318,7 @@ def in_parallel(jobs):
 def run(command, what):
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     if subprocess.run(command, env=environment, close_fds=False).returncode:
-        raise SetupError(f"{what} failed (see above); run it again when that is mended.")
+        raise SetupError(f"{what} failed (see above). Run the same command again when that is repaired.")
 
 
 def say(text):

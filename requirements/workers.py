@@ -28,7 +28,7 @@ OPTIONS = {
 def main():
     parser = argparse.ArgumentParser(description="Add Horovod to the TensorFlow environment.")
     parser.add_argument("--build", default=os.environ.get("TF_BUILD") or None, help="intel or stock")
-    parser.add_argument("--tests", action="store_true", help="install what the tests need, too")
+    parser.add_argument("--tests", action="store_true", help="also install what the tests need")
     arguments = parser.parse_args()
     try:
         if os.environ.get("COVPOOL_TF_PYTHON"):
@@ -50,7 +50,7 @@ def main():
     except SetupError as error:
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
-        sys.exit("set-up: interrupted; run it again to go on")
+        sys.exit("set-up: interrupted; run it again to continue")
 
 
 def add_horovod(place, base):

@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from covpool.config import builds
 from tests.project import ROOT
 
 
@@ -178,7 +179,7 @@ def test_an_environment_without_its_python_heals(install, tmp_path, capsys):
 
 def test_a_failed_installation_is_not_taken_for_done(install, tmp_path):
     (tmp_path / "requirements" / "py.txt").write_text("./no-such-package\n")
-    with pytest.raises(install.SetupError, match=r"installing py.txt into .venv failed \(see above\); run it again"):
+    with pytest.raises(install.SetupError, match=r"installing py.txt into .venv failed \(see above\). Run the same command again"):
         environment(install, ".venv", "py", install.CURRENT, tests=False)
     (tmp_path / "requirements" / "py.txt").write_text("# mended\n")
     install.calls.clear()
@@ -237,13 +238,33 @@ def test_the_build_suits_the_host(install, monkeypatch):
     assert install.choose_build(None) == "intel"
     monkeypatch.setattr(install.shutil, "which", lambda name: "/usr/bin/" + name)
     assert install.choose_build(None) == "stock"
-    with pytest.raises(install.SetupError, match="TF_BUILD is 'cuda': wanted intel, stock, tf2"):
+    with pytest.raises(install.SetupError, match="TF_BUILD: expected one of intel, stock, tf2, got 'cuda'"):
         install.choose_build("cuda")
+
+
+def test_the_builds_are_those_that_parameters_can_name(install):
+    assert {name: row[0] for name, row in install.BUILDS.items()} == builds.BUILDS
+    assert install.LINK == builds.LINK
+    makefile = (ROOT / "Makefile").read_text()
+    assert "TF_BUILD=" + "|".join(builds.BUILDS) in makefile
+    assert "[--build {}]".format("|".join(builds.BUILDS)) in install.__doc__
+
+
+def test_another_build_is_said_to_be_the_default_now(install, monkeypatch, capsys):
+    monkeypatch.setattr(install, "environment", lambda *_: None)
+    monkeypatch.setattr(install, "choose_build", lambda asked: asked or install.linked_build())
+    install.set_up("intel", tests=False)
+    assert capsys.readouterr().out == "set-up: the default TensorFlow build is intel\n"
+    install.set_up(None, tests=False)
+    assert capsys.readouterr().out == ""
+    install.set_up("tf2", tests=False)
+    found = capsys.readouterr().out
+    assert "the default TensorFlow build is now tf2; it was intel" in found and "stages/check.py" in found
 
 
 def test_an_ascend_host_brings_its_own(install, monkeypatch, tmp_path):
     monkeypatch.setenv("COVPOOL_TF_PYTHON", "/nowhere/python")
-    with pytest.raises(install.SetupError, match="COVPOOL_TF_PYTHON will not do"):
+    with pytest.raises(install.SetupError, match="COVPOOL_TF_PYTHON can't be used"):
         install.set_up(None, tests=False)
     assert install.calls == []
     packages = tmp_path / "packages"

@@ -4,8 +4,8 @@ import os
 import sys
 
 from benchmarks.speed.workers import ROOT, Worker
+from covpool.config.builds import BUILDS
 
-BUILDS = {"intel": ".venv-tf115", "stock": ".venv-tf115-stock", "tf2": ".venv-tf2"}
 DEFAULT_BUILD = "intel"
 #: What glibc's allocator is told so that it keeps a step's memory: as stages/tf does, here for PyTorch.
 TUNED_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}

@@ -24,6 +24,9 @@ LOCKS = Path(".covpool/locks")
 #: Exit code of a program that Ctrl-C ended; DVC must not take what is there for complete.
 INTERRUPTED = 128 + 2
 
+#: What TensorFlow 2 writes each time that it is imported, at any log level, and that a user need not act on.
+_NOISE = "oneDNN custom operations are on|All log messages before absl::InitializeLog"
+
 #: Folders that stages write to. Each may be a link to another disk.
 _WRITTEN = (
     Path("."),
@@ -138,10 +141,6 @@ def no_empty_folder(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-#: What TensorFlow 2 writes each time that it is imported, whatever its log level, and that nobody can act on.
-_NOISE = "oneDNN custom operations are on|All log messages before absl::InitializeLog"
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from covpool.config import builds
 from tests.project import ROOT
 
 
@@ -50,7 +51,10 @@ def test_without_a_set_up_the_error_says_what_to_do(project):
     done = launch(project, "tf", "-c", "", TF_BUILD="tf2")
     assert done.returncode == 1 and ".venv-tf2" in done.stderr and "make setup TF_BUILD=tf2" in done.stderr
     done = launch(project, "tf", "-c", "", TF_BUILD="tf3")
-    assert done.returncode == 1 and "wanted intel, stock or tf2" in done.stderr
+    assert (
+        done.returncode == 1
+        and "TF_BUILD: expected one of {}, got 'tf3'".format(", ".join(builds.BUILDS)) in done.stderr
+    )
     done = launch(project, "tf", "-c", "", TF_BUILD="tf2", COVPOOL_TF_SETTING="device_options.new.build")
     assert done.returncode == 1 and "device_options.new.build asks for tf2" in done.stderr
 
@@ -68,16 +72,16 @@ def test_an_interpreter_that_will_not_do_is_told_with_the_setting_that_names_it(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     (bare / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages" / "yaml.py").touch()
     for python, fault in (
-        ("/nowhere/python", "which is no program: wanted the path of a Python that has TensorFlow"),
+        ("/nowhere/python", "which is not a program."),
         (str(bare / "bin" / "python"), "which lacks TensorFlow, numpy, tqdm."),
-        (aged(tmp_path), "which is Python 3.6: wanted 3.7 or later."),
-        ("/bin/true", "which is no Python that runs."),
+        (aged(tmp_path), "which is Python 3.6, older than 3.7."),
+        ("/bin/true", "which is not a Python that runs."),
     ):
         for setting in ("COVPOOL_TF_PYTHON", "device_options.cpu.python"):
             more = {"COVPOOL_TF_SETTING": setting} if setting != "COVPOOL_TF_PYTHON" else {}
             done = launch(project, "tf", "-c", "print('ran')", COVPOOL_TF_PYTHON=python, **more)
             assert (done.returncode, done.stdout) == (1, "")
-            assert f"{setting} is '{python}', {fault}" in done.stderr
+            assert f"stages/tf: {setting}" in done.stderr and f"'{python}', {fault}" in done.stderr
 
 
 def aged(folder):
@@ -89,11 +93,13 @@ def aged(folder):
 def test_a_parameter_that_names_an_interpreter_is_named_when_it_is_wrong(project, tmp_path):
     environment(project, ".venv-tf")
     shutil.copytree(ROOT / "covpool", project / "covpool")
-    code = "from covpool.pipeline import interpreter; from covpool.config.sections import CpuOptions; options = CpuOptions('cpu', {!r}, {!r}, 1, 0); "
-    code += "interpreter.hand_on('mine', options); print('ran')"
+    code = (
+        "from covpool.pipeline import interpreter; from covpool.config.sections import CpuOptions; "
+        "interpreter.hand_on('mine', CpuOptions('cpu', {!r}, {!r}, 1, 0)); print('ran')"
+    )
     assert launch(project, "tf", "-c", code.format("default", "")).stdout == "ran\n"
     done = launch(project, "tf", "-c", code.format("default", "/nowhere/python"), COVPOOL_TF_PYTHON=full(tmp_path))
-    assert done.returncode == 1 and "device_options.mine.python is '/nowhere/python', which is no" in done.stderr
+    assert done.returncode == 1 and "device_options.mine.python: expected the path of a Python" in done.stderr
     done = launch(project, "tf", "-c", code.format("stock", ""))
     assert done.returncode == 1 and "device_options.mine.build asks for stock, and" in done.stderr
 
@@ -123,11 +129,11 @@ def test_its_own_environment_comes_first(project, tmp_path):
 
 
 def test_builds_and_interpreters_by_choice(project, tmp_path):
-    for place in (".venv-tf", ".venv-tf2", ".venv-tf115", ".venv-tf115-stock"):
+    for place in (builds.LINK, *builds.BUILDS.values()):
         environment(project, place)
     show = ("-c", "import sys; print(sys.executable.split('/')[-3])")
-    found = [launch(project, "tf", *show, TF_BUILD=build).stdout.strip() for build in ("", "intel", "stock", "tf2")]
-    assert found == [".venv-tf", ".venv-tf115", ".venv-tf115-stock", ".venv-tf2"]
+    found = [launch(project, "tf", *show, TF_BUILD=build).stdout.strip() for build in ("", *builds.BUILDS)]
+    assert found == [builds.LINK, *builds.BUILDS.values()]
     done = launch(project, "tf", "-c", "print('by path')", COVPOOL_TF_PYTHON=full(tmp_path), TF_BUILD="tf2")
     assert done.stdout == "by path\n"
 

@@ -64,8 +64,8 @@ def walk(tmp_path_factory):
 
 
 def test_each_run_refuses_on_the_other_machine(walk):
-    assert "machine/python-of-b" in walk["other's run"] and "which is no program" in walk["other's run"]
-    assert "machine/python-of-a" in walk["refused"] and "which is no program" in walk["refused"]
+    assert "machine/python-of-b" in walk["other's run"] and "which is not a program" in walk["other's run"]
+    assert "machine/python-of-a" in walk["refused"] and "which is not a program" in walk["refused"]
 
 
 def test_a_report_of_what_there_is_says_what_is_missing(walk):

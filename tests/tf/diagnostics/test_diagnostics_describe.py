@@ -208,7 +208,7 @@ def test_a_run_that_would_be_refused_has_the_sentence_of_the_stage(with_standin)
     with_standin.environment["CUDA_VISIBLE_DEVICES"] = ""
     told = runs_of(with_standin)
     assert told == {name: train(with_standin, name) for name in told}
-    assert "neither is set" in told["eight"] and "is no program" in told["nowhere"]
+    assert "neither is set" in told["eight"] and "is not a program" in told["nowhere"]
 
 
 def test_workers_are_looked_at_as_those_of_a_run(with_standin):
