@@ -21,9 +21,15 @@ def main() -> None:
         with quiet_import():
             from covpool.devices import DeviceError
             from covpool.networks.checkpoints import CheckpointError
-            from covpool.training.evaluation import evaluate
+            from covpool.training.evaluation import evaluate, trained_run
+            from covpool.training.record import key
+            from covpool.training.state import KEY_LENGTH, forget, training_states
 
         with no_empty_folder(artifacts.EVALUATION / name), sentences("evaluate", CheckpointError, DeviceError):
+            # DVC starts this stage only after it stored what the training wrote: its working state has served.
+            run = trained_run(name, Path("."))
+            if run is not None:
+                forget(training_states(), name, key(run)[:KEY_LENGTH])
             evaluate(params, name, Path("."))
 
 

@@ -4,7 +4,6 @@ stages/tf stages/train.py --device cpu
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -29,15 +28,14 @@ def main() -> None:
         with quiet_import():
             from covpool.devices import DeviceError, LostWorkers
             from covpool.networks.checkpoints import CheckpointError
-            from covpool.training.state import StateError
-            from covpool.training.trainer import Interrupted, NotFinite, Trainer
+            from covpool.training.finite import NotFinite
+            from covpool.training.state import StateError, training_states
+            from covpool.training.trainer import Interrupted, Trainer
 
-        # Experiments that DVC runs in a copy of the project keep their working state where the project is.
-        states = Path(os.environ.get("DVC_ROOT", ".")) / ".covpool" / "training"
         errors = (CheckpointError, StateError, NotFinite, DeviceError)
         try:
             with no_empty_folder(artifacts.RUNS / name), sentences("train", *errors):
-                Trainer(params, name, Path("."), states, Path("tensorboard") / name).run()
+                Trainer(params, name, Path("."), training_states(), Path("tensorboard") / name).run()
         except Interrupted as error:
             end(error, 128 + error.signal)
         except LostWorkers as error:

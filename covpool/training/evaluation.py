@@ -1,8 +1,10 @@
 """Scores splits with a trained network and writes what the report and DVC read of it."""
 
 from pathlib import Path
+from typing import Optional
 
 from covpool import devices
+from covpool.networks.checkpoints import CheckpointError
 from covpool.pipeline import artifacts
 from covpool.training import input_pipeline, metrics
 from covpool.training.score import open_model, read_model
@@ -24,12 +26,14 @@ def evaluate(params, name: str, root: Path) -> dict:
         `{split: content of its scores.json}`.
 
     Raises:
-        ArtifactError: the data set has none of the splits, or the model or the faces can't be read.
+        ArtifactError: the data set has none of the splits, is not what the run was trained on, or can't be read.
+        CheckpointError: the model is damaged; the message says what to do.
         DeviceError: the run's device is not there.
     """
     root = Path(root)
     wanted = params.evaluate
     faces = root / artifacts.FACES
+    _check_data(name, root)
     there = [split for split in artifacts.SPLITS if (faces / f"{split}.csv").is_file()]
     splits = [split for split in wanted.splits if split in there]
     if not splits:
@@ -42,11 +46,37 @@ def evaluate(params, name: str, root: Path) -> dict:
             print(f"{name}: the data set has no split {split}: skipped", flush=True)
     device = devices.open_device(name, devices.without_loop(params.device_options[name]))
     folder = root / artifacts.MODELS / name
-    with open_model(folder, wanted.checkpoint, device, wanted.batch_size) as scorer:
+    with _open_scorer(name, folder, wanted, device) as scorer:
         return {
             split: _score_split(scorer, split, wanted.checkpoint, read_model(folder), faces, _target(root, name, split))
             for split in splits
         }
+
+
+def trained_run(name: str, root: Path) -> Optional[dict]:
+    """The record of the run that `models/<name>` comes from; None if `runs/<name>` was not fetched with it."""
+    path = Path(root) / artifacts.RUNS / name / "run.json"
+    return artifacts.read_json(path) if path.is_file() else None
+
+
+def _check_data(name, root):
+    """ArtifactError if data/faces is not what the run was trained on."""
+    run = trained_run(name, root)
+    if run is not None and run["data"]["hash"] != artifacts.faces_hash(root / artifacts.FACES):
+        raise artifacts.ArtifactError(
+            f"{artifacts.FACES} is not the data that the run {name!r} was trained on: run `dvc repro` to bring both in step, "
+            f"or `dvc checkout {artifacts.FACES}` if the folder was edited."
+        )
+
+
+def _open_scorer(name, folder, wanted, device):
+    try:
+        return open_model(folder, wanted.checkpoint, device, wanted.batch_size)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}. Delete {folder} and run `dvc checkout {folder}`. If the copy in DVC's cache is damaged as well, run "
+            f"`dvc repro -f train@{name}` to train again."
+        ) from None
 
 
 def _target(root, name, split):

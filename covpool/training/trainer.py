@@ -1,16 +1,15 @@
-"""A run of training: epochs, validation, the best weights, the working state, and what is written at the end.
+"""A run of training: epochs, validation, the best weights and the working state.
 
-The stage's outputs appear when the run is complete: weights in `models/<run>/`, `history.csv`, `times.csv`,
-and `run.json` in `runs/<run>/`. Until then all is in the working state (`state.py`), from which a run
-that was ended in any way goes on, and comes out with the same weights and history.
+The stage's outputs appear when the run is complete (`outputs.py`). Until then everything is in the working state
+(`state.py`), from which a run that ended in any way resumes; it comes out with the same weights and history. The state
+stays until the stage `evaluate` has started, which proves that DVC has stored the outputs.
 
-With several workers each is a process that does this (`devices.workers`). Worker 0 alone keeps the state, validates and
-writes; the others take every variable over from it when they begin, and from then on make the same steps.
+With several workers each is a process that does this (`covpool.distributed`). Only worker 0 keeps the state, validates
+and writes. The others take every variable from it when they begin, and make the same steps from then on.
 """
 
 import contextlib
 import math
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,25 +17,19 @@ from pathlib import Path
 import numpy as np
 
 from covpool import devices
-from covpool.config import as_plain
 from covpool.devices import meter
 from covpool.networks import checkpoints
 from covpool.pipeline import artifacts
-from covpool.training import input_pipeline, metrics, plan, record
+from covpool.training import finite, metrics, outputs, record
 from covpool.training.events import Events
 from covpool.training.graph import STEP_VALUES, NoDecomposition, TrainingGraph
+from covpool.training.loading import load_data, pretrained_checkpoint
 from covpool.training.progress import Progress
 from covpool.training.rates import learning_rate
-from covpool.training.state import WorkingState, only_writer, writing
+from covpool.training.state import KEY_LENGTH, WorkingState, forget, only_writer, writing
 
 #: What a step tells that is averaged over an epoch; the wait for data is a time and has its own table.
 EPOCH_VALUES = tuple(name for name in STEP_VALUES if name != "waiting_seconds")
-#: Steps in a row whose gradients may overflow under loss scaling: as many as take the default scale down to 1.
-MOST_OVERFLOWS = 32
-
-
-class NotFinite(RuntimeError):
-    """A loss, a gradient or a measure is not a finite number."""
 
 
 class Interrupted(Exception):
@@ -48,10 +41,14 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """One run, named as in `params.devices`.
+    """One run.
 
-    params: `config.Params`; name: of the run; root: the folder in which the pipeline's artifacts lie; states: the
-    folder for working states; events: the folder for TensorBoard's events, or None.
+    Args:
+        params: a `config.Params`.
+        name: of the run, as in `params.devices`.
+        root: the folder in which the pipeline's artifacts lie.
+        states: the folder for working states.
+        events: the folder for TensorBoard's events, or None.
     """
 
     def __init__(self, params, name, root, states, events=None):
@@ -62,40 +59,25 @@ class Trainer:
         self.workers = devices.open_workers(name, params.device_options[name])
         self.device = devices.open_device(name, params.device_options[name], self.workers)
         self.classes = params.dataset.classes
-        self._load_faces()
-        self.pretrained = params.train.pretrained_model and self.root / params.train.pretrained_model
-        if self.pretrained:
-            self._check_pretrained()
+        self.data = load_data(params, self.root)
+        self.pretrained = pretrained_checkpoint(params, self.root)
         self.facts = record.facts(params, self.device, self.root)
         self.meter = devices.Meter(self.device.gauge)
-        self.state = WorkingState(Path(states) / f"{name}-{record.key(self.facts)[:16]}")
+        self.state = WorkingState(Path(states) / f"{name}-{record.key(self.facts)[:KEY_LENGTH]}")
         self.events = Events(events if self.workers.leads else None)
         self.signal = None
         self.stopping = False
         self.record = None
         self.started = started
 
-    def _load_faces(self):
-        folder, size = self.root / artifacts.FACES, self.params.normalise.size
-        self.train_faces = input_pipeline.load_faces(folder, "train", self.classes, plan.training_side(self.params))
-        self.val_faces = input_pipeline.load_faces(folder, "val", self.classes, size)
-        self.val_images = input_pipeline.center(self.val_faces.images, size)
-
-    def _check_pretrained(self):
-        """A path that leads nowhere, or to another checkpoint than is meant, is told before the graph is built."""
-        checkpoints.read_shapes(self.pretrained)
-        found, wanted = artifacts.checkpoint_hash(self.pretrained), self.params.train.pretrained_hash
-        if found != wanted:
-            raise checkpoints.CheckpointError(
-                f"train.pretrained_hash is {wanted!r}, and the content of {self.pretrained} has the hash {found}. If that is the checkpoint that "
-                "you mean, set train.pretrained_hash to it: by it DVC knows what the run started from."
-            )
-
     def run(self):
         """Train to the end and write the outputs.
 
-        Returns the record; None for a worker that does not lead. Raises Interrupted, NotFinite, LostWorkers, and what
-        the state and the artifacts raise; the state is kept then.
+        Returns:
+            The run's record; None for a worker that does not lead.
+
+        Raises:
+            Interrupted, NotFinite, LostWorkers, StateError, ArtifactError: the state is kept, and the next run resumes.
         """
         with contextlib.ExitStack() as stack:
             if self.workers.leads:
@@ -108,7 +90,7 @@ class Trainer:
         return self.record
 
     def _train(self):
-        self.graph = TrainingGraph(self.params, self.device, self.train_faces, lambda: self.step, self.last_step)
+        self.graph = TrainingGraph(self.params, self.device, self.data.train, lambda: self.step, self.last_step)
         with self.device.session(self.graph.graph) as session, contextlib.closing(self.events):
             self._begin(session)
             with self.meter:
@@ -118,8 +100,7 @@ class Trainer:
             if self.workers.leads:
                 with writing(self.root, "the outputs"):
                     self._write_outputs(session)
-        if self.workers.leads:
-            self.state.remove()
+                self.state.finish()
 
     @property
     def global_batch(self):
@@ -135,6 +116,9 @@ class Trainer:
         progress = self.state.restore(session, self.graph.saver) if self.workers.leads else None
         self.resumed = progress is not None
         if progress is None:
+            if self.workers.leads:
+                # Another training of this run begins, so what the last one wrote is stored, or not wanted.
+                forget(self.state.folder.parent, self.name)
             session.run(self.graph.initialise)
             self._load_pretrained(session)
             progress = {"history": [], "times": [], "epoch_values": [], "best": None, "drawn": meter.NOTHING}
@@ -159,14 +143,17 @@ class Trainer:
             self._say_how_it_begins()
 
     def _say_how_it_begins(self):
-        if self.resumed:
-            print(f"Going on at step {self.step} of {self.last_step}.", flush=True)
+        if self.step == self.last_step:
+            print(
+                f"All {self.step} steps are done already: writing the results from the state that was kept.", flush=True
+            )
+        elif self.resumed:
+            print(f"Resuming at step {self.step} of {self.last_step}.", flush=True)
         folders, size = self.state.others()
         if folders:
             print(
-                "Unfinished runs of {!r} with other settings keep {} MB; remove what is not to go on: {}".format(
-                    self.name, size // 2**20, " ".join(map(str, folders))
-                ),
+                f"Unfinished runs of {self.name!r} with other settings use {size // 2**20} MB. Delete the ones that you will "
+                "not resume: {}".format(" ".join(map(str, folders))),
                 flush=True,
             )
 
@@ -202,7 +189,10 @@ class Trainer:
         try:
             values = self.graph.run_step(session, rate, self.signal is not None)
         except NoDecomposition:
-            raise self._not_finite("the covariance matrices are not finite", self._bad_weights(session), rate) from None
+            weights = f"these weights are not finite: {self._bad_weights(session) or 'none'}"
+            raise finite.step_error(
+                "the covariance matrices are not finite", weights, self._place(rate), self._last_good()
+            ) from None
         steps = self.device.steps_per_run
         seconds = (time.perf_counter() - before) / steps
         self._check_finite(values, rate)
@@ -225,29 +215,21 @@ class Trainer:
         return values
 
     def _check_finite(self, values, rate):
-        # Judged here, from what was fetched: the NPU has no operation for it.
-        bad = [each.op.name for each, norm in zip(self.graph.variables, values.norms) if not math.isfinite(norm)]
+        bad = finite.bad_names([each.op.name for each in self.graph.variables], values.norms)
         self.overflows = self.overflows + 1 if bad else 0
         # The device has left the weights as they were, and scales the loss lower for the next step.
-        skipped = self.device.skips_overflow and self.overflows <= MOST_OVERFLOWS
+        skipped = self.device.skips_overflow and self.overflows <= finite.MOST_OVERFLOWS
         if (bad and not skipped) or not math.isfinite(values.loss):
-            what = "the gradients of {} are not finite".format(", ".join(bad) or "no variable")
-            raise self._not_finite(f"the loss is {values.loss}", what, rate)
+            what = f"the gradients of {bad or 'no variable'} are not finite"
+            raise finite.step_error(f"the loss is {values.loss}", what, self._place(rate), self._last_good())
 
     def _bad_weights(self, session):
-        norms = session.run(self.graph.weight_norms)
-        bad = [each.op.name for each, norm in zip(self.graph.variables, norms) if not math.isfinite(norm)]
-        return "of the weights, {} are not finite".format(", ".join(bad) or "none")
+        names = [each.op.name for each in self.graph.variables]
+        return finite.bad_names(names, session.run(self.graph.weight_norms))
 
-    def _not_finite(self, what, more, rate):
-        epoch = self.step // self.params.train.epoch_size
-        first, last = self.step + 1, self.step + self.device.steps_per_run
-        # Of a loop on the device only the last step is seen.
-        where = f"step {first}" if first == last else f"one of the steps {first} to {last}"
-        return NotFinite(
-            f"{where} (epoch {epoch + 1}): {what}, and {more}, at learning rate {rate:g}. {self._last_good()} Lower the learning rate "
-            "(train.learning_rate, train.schedule)."
-        )
+    def _place(self, rate):
+        epoch = self.step // self.params.train.epoch_size + 1
+        return finite.Place(epoch, self.step + 1, self.step + self.device.steps_per_run, rate)
 
     def _last_good(self):
         step = self.state.newest_step()
@@ -288,16 +270,11 @@ class Trainer:
 
     def _validate(self, session, epoch):
         try:
-            logits = self.graph.score(session, self.val_images)
+            logits = self.graph.score(session, self.data.val_images)
         except NoDecomposition:
             logits = np.array(np.nan)
-        if not np.isfinite(logits).all():
-            raise NotFinite(
-                f"validation after epoch {epoch + 1}: the network's outputs are not finite, by the moving averages of weights "
-                f"and statistics; {self._bad_weights(session)}. {self._last_good()} Lower the learning rate (train.learning_rate, train.schedule), or "
-                "network.batch_norm_decay."
-            )
-        return metrics.scores(logits, self.val_faces.labels, self.classes)
+        finite.check_outputs(logits, epoch + 1, lambda: self._bad_weights(session), self._last_good())
+        return metrics.scores(logits, self.data.val.labels, self.classes)
 
     def _save(self, session):
         progress = {
@@ -312,29 +289,15 @@ class Trainer:
 
     def _write_outputs(self, session):
         models, runs = self.root / artifacts.MODELS / self.name, self.root / artifacts.RUNS / self.name
-        # Nothing of an earlier run beside the new weights; model.json, written last, says that they are all there.
-        shutil.rmtree(str(models), ignore_errors=True)
-        models.mkdir(parents=True)
-        self.graph.save_inference(session, models / "last")
-        for path in self.state.best_files(self.best["epoch"]):
-            shutil.copyfile(str(path), str(models / ("best" + path.name[len("best-0000") :])))
-        artifacts.write_json(
-            models / "model.json",
-            {
-                "format": 1,
-                "classes": list(self.classes),
-                "network": as_plain(self.params.network),
-                "spd": as_plain(self.params.spd),
-                "image_size": self.params.normalise.size,
-                "checkpoints": {
-                    "best": {"epoch": self.best["epoch"], "val_accuracy": self.best["val_accuracy"]},
-                    "last": {"epoch": self.params.train.epochs, "val_accuracy": self.history[-1]["val_accuracy"]},
-                },
-            },
+        outputs.write_model(
+            models,
+            self.params,
+            lambda prefix: self.graph.save_inference(session, prefix),
+            self.best,
+            self.state.best_files(self.best["epoch"]),
+            self.history[-1],
         )
-        artifacts.write_csv(runs / "history.csv", artifacts.HISTORY_COLUMNS, self.history)
-        artifacts.write_csv(runs / "times.csv", artifacts.TIMES_COLUMNS, self.times)
-        files = artifacts.file_hashes(runs, artifacts.RUN_TABLES)
+        files = outputs.write_tables(runs, self.history, self.times)
         self.record = record.run_record(self.facts, self.params, self, files)
         artifacts.write_json(runs / "run.json", self.record)
 
@@ -363,5 +326,5 @@ class Trainer:
         # Without a signal of its own, this worker stops with another one that has got it.
         raise Interrupted(
             self.signal or signal.SIGTERM,
-            f"interrupted after step {self.step} of {self.last_step}; run again to go on from there.",
+            f"interrupted after step {self.step} of {self.last_step}; run the same command again to resume there.",
         )

@@ -80,7 +80,7 @@ def test_two_npus_train_together_are_killed_and_go_on_with_the_same_bytes(team, 
     assert done.stderr.endswith("train: worker 1 of 2 was ended by SIGKILL; run again to go on from the last state.\n")
     victim.environment.update(exchange())
     again = victim.run()
-    assert again.returncode == 0 and again.stdout.startswith("Going on at step "), again.stderr
+    assert again.returncode == 0 and again.stdout.startswith("Resuming at step "), again.stderr
     assert victim.results() == alone.results()
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from covpool.pipeline import artifacts
+from covpool.training.finite import NotFinite
 from covpool.training.graph import TrainingGraph
-from covpool.training.trainer import NotFinite
 from tests.tf.devices.npu_standin import give_npu
 from tests.tf.training.training_project import ROOT, Project, without_onednn
 

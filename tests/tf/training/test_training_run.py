@@ -15,9 +15,10 @@ from covpool import devices
 from covpool.networks.checkpoints import CheckpointError
 from covpool.pipeline import artifacts
 from covpool.training import metrics
+from covpool.training.finite import NotFinite
 from covpool.training.graph import NoDecomposition, TrainingGraph
 from covpool.training.state import StateError
-from covpool.training.trainer import Interrupted, NotFinite, Trainer
+from covpool.training.trainer import Interrupted, Trainer
 from tests.tf.networks import networks_truth
 from tests.tf.training import training_project
 
@@ -106,7 +107,7 @@ def test_what_a_user_sees_is_a_line_an_epoch(finished):
     for line, row in zip(lines, history(finished)):
         assert "loss {:.4f} (cross entropy {:.4f})".format(row["loss"], row["cross_entropy"]) in line
         assert line.endswith(" images/s")
-    assert finished.states() == [] and not list(finished.folder.glob("**/*.writing"))
+    assert len(finished.states()) == 1 and not list(finished.folder.glob("**/*.writing"))
 
 
 def read_events(folder):
@@ -204,7 +205,7 @@ def test_after_an_interrupt_in_an_epoch_the_run_goes_on_from_the_step(finished, 
     assert run.state.newest_step() == 5 and not (same.folder / "models/cpu").exists()
     capsys.readouterr()
     same.trainer().run()
-    assert capsys.readouterr().out.startswith("Going on at step 5 of 9.\n")
+    assert capsys.readouterr().out.startswith("Resuming at step 5 of 9.\n")
     assert same.results() == finished.results()
     assert same.record()["progress"]["resumed"] is True
 
@@ -239,7 +240,7 @@ def test_matrices_without_eigenvalues_stop_the_run(project):
     with pytest.raises(NotFinite) as told:
         run._step(Weights(), epoch=1, rate=0.5)
     assert str(told.value).startswith(
-        "step 4 (epoch 2): the covariance matrices are not finite, and of the weights, b are not finite, at learning "
+        "step 4 (epoch 2): the covariance matrices are not finite, and these weights are not finite: b, at learning "
         "rate 0.5. No state was saved before it."
     )
     with pytest.raises(NotFinite, match="validation after epoch 2: .*of the weights, b are .*batch_norm_decay"):

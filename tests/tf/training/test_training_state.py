@@ -75,7 +75,17 @@ def test_the_newest_state_comes_back_and_the_one_before_is_kept(tmp_path, values
     assert restored(folder, values) == (4, 4.0)
     with WorkingState(folder) as work:
         assert [path.read_text() for path in work.best_files(2)] == ["best of 2.0"] * 2
-        work.remove()
+        work.finish()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best-0002.data",
+        "best-0002.index",
+        "finished",
+        "lock",
+        "step-00000004",
+    ]
+    state.forget(tmp_path, "cpu", "other")
+    assert folder.exists()
+    state.forget(tmp_path, "cpu", "key")
     assert not folder.exists()
 
 
@@ -135,7 +145,9 @@ def test_saving_the_same_step_again_never_takes_the_state_away(tmp_path, values,
         save(work, values, 1)
 
 
-@pytest.mark.parametrize("number, word", [(errno.ENOSPC, "make room"), (errno.EACCES, "can be written")])
+@pytest.mark.parametrize(
+    "number, word", [(errno.ENOSPC, "free some space"), (errno.EACCES, "make the folder writable")]
+)
 def test_a_disk_that_takes_no_more_keeps_the_last_good_state(tmp_path, values, monkeypatch, number, word):
     folder = tmp_path / "cpu-key"
     with WorkingState(folder) as work:
@@ -185,7 +197,7 @@ def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path, val
     folder = tmp_path / "cpu-key"
     with WorkingState(folder) as work:
         save(work, values, 1)
-        with pytest.raises(StateError, match="another trainer is at work"):
+        with pytest.raises(StateError, match="another process is training this run"):
             with WorkingState(folder):
                 pytest.fail("both were let in")
         save(work, values, 2)
