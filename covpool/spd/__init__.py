@@ -1,8 +1,8 @@
 """Layers on symmetric positive definite matrices, and the Stiefel steps that train their weights.
 
 Acharya, Huang, Paudel, Van Gool, Covariance Pooling for Facial Expression Recognition, CVPRW 2018, arXiv 1805.04855.
-Matrices are batches [B, n, n] in float32 or float64, n static; the batch may be unknown. The equations, the gradients
-and the measured errors are in docs/spd-layers.md.
+Matrices are batches [B, n, n] in float32 or float64; n is static, B may be unknown. docs/spd-layers.md has the
+equations, the gradients and the measured errors.
 """
 
 from covpool.spd.constants import REEIG_EPSILON, REEIG_MAXIMUM, RIDGE

@@ -1,7 +1,7 @@
-"""Numbers that tell whether the manifold part of a network is well, for the log of each epoch.
+"""Health numbers of the SPD layers, which training logs each epoch.
 
-A healthy run keeps the orthogonality error at rounding (about 1e-6 in float32), clips few eigenvalues, and has
-condition numbers below 1 / ridge.
+In a healthy run the orthogonality error is of the size of rounding errors (about 1e-6 in float32), few eigenvalues are
+clipped, and condition numbers are below 1 / ridge.
 """
 
 import collections
@@ -11,25 +11,48 @@ import tensorflow.compat.v1 as tf
 
 from covpool.spd.constants import REEIG_EPSILON, REEIG_MAXIMUM, logarithm_floor
 from covpool.spd.scope import in_scope
+from covpool.spd.shapes import FloatArray
 
 SpectrumHealth = collections.namedtuple("SpectrumHealth", ["clipped_share", "condition", "worst_condition"])
-SpectrumHealth.__doc__ = """Scalars: share of eigenvalues that ReEig clips; the batch's condition number before
-clipping (geometric mean over matrices); the largest one."""
+SpectrumHealth.__doc__ = """Health of a batch of spectra, each a scalar tensor.
+
+Attributes:
+    clipped_share: the share of eigenvalues that ReEig clips, in [0, 1].
+    condition: the geometric mean of the matrices' condition numbers, before clipping.
+    worst_condition: the largest of these condition numbers.
+"""
 
 
 @in_scope
-def orthogonality_error(w):
-    """Largest entry of |W^T W - I|, a scalar. w: [n, m]."""
+def orthogonality_error(w: FloatArray) -> tf.Tensor:
+    """Compute max |W^T W - I|, the largest entry.
+
+    Args:
+        w: [n, m], float32 or float64.
+
+    Returns:
+        A scalar of the dtype of `w`; 0 if the columns are orthonormal.
+    """
     gram = tf.matmul(w, w, transpose_a=True)
     return tf.reduce_max(tf.abs(gram - tf.constant(np.eye(gram.shape.as_list()[0]), gram.dtype)))
 
 
 @in_scope
-def spectrum_health(eigenvalues, epsilon=REEIG_EPSILON, maximum=REEIG_MAXIMUM):
-    """SpectrumHealth of eigenvalues [B, n], ascending: those of `log_reeig_with_spectrum`, or `tf.linalg.eigvalsh`.
+def spectrum_health(
+    eigenvalues: FloatArray, epsilon: float = REEIG_EPSILON, maximum: float = REEIG_MAXIMUM
+) -> SpectrumHealth:
+    """Compute the share of clipped eigenvalues and the condition numbers of a batch.
 
-    An eigenvalue at a bound counts as clipped, as in ReEig's gradient. Values below `constants.logarithm_floor`, the
-    slightly negative ones of a rank-deficient matrix among them, enter condition numbers as that floor.
+    An eigenvalue at a bound counts as clipped, as in ReEig's gradient. Condition numbers replace eigenvalues below
+    `constants.logarithm_floor` by that floor; the slightly negative ones of a rank-deficient matrix are among these.
+
+    Args:
+        eigenvalues: [B, n], ascending, from `log_reeig_with_spectrum` or `tf.linalg.eigvalsh`.
+        epsilon: ReEig's lower bound.
+        maximum: ReEig's upper bound.
+
+    Returns:
+        Three scalars of the dtype of `eigenvalues`.
     """
     beyond = tf.logical_or(eigenvalues <= epsilon, eigenvalues >= maximum)
     logarithms = tf.log(tf.maximum(eigenvalues, logarithm_floor(eigenvalues.dtype)))

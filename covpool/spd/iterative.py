@@ -1,7 +1,7 @@
 """Matrix logarithm by matrix products only, for accelerators on which an eigendecomposition is slow.
 
-Inverse scaling and squaring takes repeated square roots until the logarithm is easy; the roots are the expensive part.
-Here they are never formed. A scaled Newton-Schulz step (`schulz`) on the square root of an eigenvalue x is
+Inverse scaling and squaring takes square roots repeatedly until the logarithm is easy; the roots are expensive. Here
+they are never formed. A scaled Newton-Schulz step (`schulz`) on the square root of an eigenvalue x is
 
     x' = x h(x)^2,    h(x) = a (1 - r x),    so that    log x = log x' - 2 log h(x),
 
@@ -9,17 +9,17 @@ and after K steps, with every eigenvalue in [0.4, 1],
 
     log X = log X_K - 2 sum_k log h_k(X_k).
 
-Every logarithm on the right is of a well-conditioned matrix, so a polynomial of low degree gives it, and the powers of
-X_k that the polynomial needs give X_{k+1} as well. X_{k+1} is a polynomial in X_k alone, with slope 0 at its limit, so
-rounding errors do not grow, as they would in an uncoupled Newton iteration.
+Every logarithm on the right is of a well-conditioned matrix, so a polynomial of low degree approximates it, and the
+powers of X_k that the polynomial needs also give X_{k+1}. X_{k+1} is a polynomial in X_k alone, with slope 0 at its
+limit, so rounding errors do not grow, as they would in an uncoupled Newton iteration.
 
-Where it holds. X is scaled by its Frobenius norm; eigenvalues down to `lowest` of the norm are resolved. The ridge of
-covariance pooling keeps them at `ridge` times the trace or more, so `lowest` = ridge fits; the norm of a Gaussian's
-matrix holds the squared mean as well, so it wants a hundredth of that. There are no bounds: an eigenvalue above
-ReEig's maximum, or below its epsilon but above `lowest` of the norm, gets its true logarithm and its true slope. Below
-`lowest` the result flattens out smoothly and monotonously, to about 3 below log(lowest norm) at 0, with slopes of at
-most about 16 / (lowest norm) in float32 and 32 in float64. The zero matrix is finite, and so are negative eigenvalues
-that are rounding errors; an indefinite matrix is not meant to come here and diverges.
+Domain. X is scaled by its Frobenius norm; eigenvalues down to `lowest` times the norm are resolved. The ridge of
+covariance pooling keeps them at `ridge` times the trace or more, so use `lowest` = ridge. The norm of a Gaussian's
+matrix also contains the squared mean, so use a hundredth of that. There is no clipping: an eigenvalue above ReEig's
+maximum, or below its epsilon but above `lowest` times the norm, gets its true logarithm and its true slope. Below
+`lowest` the result flattens out smoothly and monotonically, to about 3 below log(lowest norm) at 0, with slopes of at
+most about 16 / (lowest norm) in float32 and 32 / (lowest norm) in float64. The result is finite for the zero matrix and
+for negative eigenvalues that are rounding errors. For an indefinite matrix the iteration diverges.
 
 The gradient is TensorFlow's own through the products: exact for the function that is computed.
 """
@@ -40,50 +40,60 @@ from covpool.spd.constants import (
     machine_epsilon,
 )
 from covpool.spd.schulz import scaled_steps
-from covpool.spd.shapes import as_square_batch, symmetric_part
+from covpool.spd.shapes import FloatArray, as_square_batch, symmetric_part
 
 BLOCK = 3
-"""Powers of a matrix that are formed: the cubic of a step needs three, and so do the blocks of a polynomial."""
+"""Number of powers of a matrix that are formed: a step is a cubic, and polynomials are evaluated in blocks of three."""
 
 
-def log_iterative(x, lowest=RIDGE):
-    """Matrix logarithm of SPD matrices by matrix products only.
+def log_iterative(x: FloatArray, lowest: float = RIDGE) -> tf.Tensor:
+    """Compute the matrix logarithm of SPD matrices by matrix products only.
 
-    x: [B, n, n], of which the symmetric part is read; eigenvalues of `lowest` times its Frobenius norm or more.
-    Returns [B, n, n]. See the module for what happens below, and docs/spd-layers.md for the error against `logeig`.
+    The module's description says what happens to eigenvalues below `lowest`; docs/spd-layers.md has the error against
+    `logeig`.
+
+    Args:
+        x: [B, n, n], float32 or float64; its symmetric part is used.
+        lowest: the smallest eigenvalue that is resolved, as a share of the matrix's Frobenius norm.
+
+    Returns:
+        [B, n, n].
+
+    Raises:
+        ValueError: if the dtype does not resolve `lowest`, if it is 0.4 or more, or if `x` does not fit.
     """
     x = symmetric_part(as_square_batch(x, "x"))
     resolved = RESOLVED_EPSILONS * machine_epsilon(x.dtype)
     if not resolved <= lowest < LOG_POLYNOMIAL_FROM:
         raise ValueError(
-            f"lowest is {lowest}, wanted a share of the norm in [{resolved:.1e}, {LOG_POLYNOMIAL_FROM}) "
-            f"for {x.dtype.name}: below it eigenvalues are rounding errors, negative ones among them"
+            f"lowest must be a share of the norm in [{resolved:.1e}, {LOG_POLYNOMIAL_FROM}) for {x.dtype.name}, got "
+            f"{lowest}: smaller eigenvalues are rounding errors and may be negative"
         )
     identity = tf.constant(np.eye(x.shape.as_list()[1]), x.dtype)
     tolerance = LOG_POLYNOMIAL_TOLERANCE[x.dtype.name]
     steps, reached = scaled_steps(math.sqrt(lowest), math.sqrt(LOG_POLYNOMIAL_FROM))
     norm = _norm(x)
-    # Polynomials are written in a variable that runs over [-1, 1], here t = 2 x - 1: their coefficients stay small.
+    # Polynomials are in a variable in [-1, 1], here t = 2 x - 1, so that their coefficients stay small.
     t = 2 * (x / norm) - identity
     total = tf.log(norm) * identity
     for a, r in steps:
         powers = _powers(t)
         total -= 2 * _polynomial(_log_factor(a, r, tolerance), powers, identity)
         t = _polynomial(_next_iterate(a, r), powers, identity)
-    # Every eigenvalue is in [1 - width, 1] by now, and u runs over [-1, 1] again.
+    # Now every eigenvalue is in [1 - width, 1], and u is in [-1, 1] again.
     width = 1 - reached**2
     u = (t - (1 - width) * identity) / width
     return total + _polynomial(_log_remainder(width, tolerance), _powers(u), identity)
 
 
 def _norm(x):
-    """Frobenius norms [B, 1, 1], away from 0, as constants: log(s I) + log(X / s) does not depend on s."""
+    """Frobenius norms [B, 1, 1], above 0, without a gradient: log(s I) + log(X / s) does not depend on s."""
     norm = tf.sqrt(tf.reduce_sum(tf.square(x), axis=[1, 2], keepdims=True))
     return tf.stop_gradient(tf.maximum(norm, logarithm_floor(x.dtype)))
 
 
 def _powers(t):
-    """T, T^2, ... T^BLOCK."""
+    """T, T^2, ..., T^BLOCK, each [B, n, n]."""
     powers = [t]
     while len(powers) < BLOCK:
         powers.append(tf.matmul(t, powers[-1]))
@@ -91,14 +101,14 @@ def _powers(t):
 
 
 def _polynomial(coefficients, powers, identity):
-    """sum_i coefficients[i] T^i, of a degree divisible by BLOCK (Paterson and Stockmeyer 1973)."""
+    """sum_i coefficients[i] T^i; the degree must be divisible by BLOCK (Paterson and Stockmeyer 1973)."""
     starts = range(0, len(coefficients) - 1, BLOCK)
     result = 0
     for start in reversed(starts):
         terms = [c * power for c, power in zip(coefficients[start + 1 : start + BLOCK], powers)]
-        # The highest block has the highest power as well; the others multiply what has been summed so far by it.
+        # The highest block also has the highest power; the others multiply the sum of the blocks above by it.
         terms.append(coefficients[-1] * powers[-1] if start == starts[-1] else tf.matmul(powers[-1], result))
-        # Not add_n, which adds in the order in which memory becomes free: the last digit would not repeat.
+        # Not add_n: it adds in the order in which memory becomes free, so the last digit would not be reproducible.
         result = functools.reduce(operator.add, terms) + coefficients[start] * identity
     return result
 
@@ -120,7 +130,7 @@ def _next_iterate(a, r):
 
 
 def _fitted(function, tolerance):
-    """Power-series coefficients of `function` on [-1, 1]: the lowest degree divisible by 3 with that error."""
+    """Coefficients of a polynomial for `function` on [-1, 1], of the lowest fitting degree divisible by BLOCK."""
     grid, degree = np.cos(np.linspace(0, np.pi, 1001)), BLOCK
     while True:
         series = np.polynomial.chebyshev.chebinterpolate(function, degree)

@@ -1,21 +1,30 @@
-"""BiMap and the step from a symmetric matrix to a vector.
+"""BiMap, and the vectorisation of a symmetric matrix.
 
 BiMap is the bilinear mapping layer of Huang and Van Gool, A Riemannian Network for SPD Matrix Learning, AAAI 2017,
-arXiv 1608.04233, with W transposed to theirs.
+arXiv 1608.04233; W here is the transpose of theirs.
 """
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from covpool.spd.shapes import as_frame, as_square_batch, transposed
+from covpool.spd.shapes import FloatArray, as_frame, as_square_batch, transposed
 
 VECTORISATIONS = ("full", "upper")
 
 
-def bimap(x, w):
-    """W^T X W for each matrix of the batch.
+def bimap(x: FloatArray, w: FloatArray) -> tf.Tensor:
+    """Compute W^T X W for each matrix of a batch.
 
-    x: [B, n, n]; w: [n, m], orthonormal columns where X must stay positive definite. Returns [B, m, m].
+    Args:
+        x: [B, n, n], float32 or float64.
+        w: [n, m] of the same dtype. If its columns are orthonormal, positive definite matrices stay positive definite
+            and eigenvalues stay within the bounds of those of X.
+
+    Returns:
+        [B, m, m].
+
+    Raises:
+        ValueError: if a shape or a dtype does not fit.
     """
     x = as_square_batch(x, "x")
     size = x.shape.as_list()[1]
@@ -25,16 +34,24 @@ def bimap(x, w):
     def times_w(left, rows):
         return tf.reshape(tf.matmul(tf.reshape(left, [-1, size]), w), [-1, rows, columns])
 
-    # One tall matrix product each, instead of W repeated for every matrix of the batch.
+    # Each is one tall matrix product, instead of a copy of W for every matrix of the batch.
     return transposed(times_w(transposed(times_w(x, size)), columns))
 
 
-def vectorise(x, mode="full"):
-    """A symmetric matrix as a vector.
+def vectorise(x: FloatArray, mode: str = "full") -> tf.Tensor:
+    """Write symmetric matrices as vectors.
 
-    mode "full": all n^2 entries, row by row, as the original does. Returns [B, n^2].
-    mode "upper": the upper triangle row by row, off-diagonals times sqrt 2, so that inner products are kept: <vec X,
-    vec Y> = trace(X Y). Returns [B, n (n + 1) / 2]. It reads the symmetric part of x.
+    Args:
+        x: [B, n, n], float32 or float64.
+        mode: "full" gives all n^2 entries row by row, as the original code does. "upper" gives the upper triangle of
+            the symmetric part row by row, with off-diagonal entries times sqrt(2), so that inner products are kept:
+            <vec X, vec Y> = trace(X Y).
+
+    Returns:
+        [B, n^2] for "full", [B, n (n + 1) / 2] for "upper".
+
+    Raises:
+        ValueError: if `mode` is unknown, or the matrices are not square.
     """
     x = as_square_batch(x, "x")
     size = x.shape.as_list()[1]
@@ -42,19 +59,28 @@ def vectorise(x, mode="full"):
         return tf.reshape(x, [-1, size * size])
     if mode == "upper":
         return _upper_triangle(x, size)
-    raise ValueError("mode is {!r}, wanted one of {}".format(mode, ", ".join(VECTORISATIONS)))
+    raise ValueError(f"mode must be one of {', '.join(VECTORISATIONS)}, got {mode!r}")
 
 
-def upper_weights(weights):
-    """Weights of a layer on `vectorise(X, "full")` as weights of the same layer on `vectorise(X, "upper")`.
+def upper_weights(weights: np.ndarray) -> np.ndarray:
+    """Convert the weights of a layer on `vectorise(X, "full")` to those of the same layer on `vectorise(X, "upper")`.
 
-    An entry of a symmetric matrix meets the weights of its two places, so that what it adds is their sum. weights:
-    array [n^2, m]. Returns [n (n + 1) / 2, m] of the same type, half of what has to be read for a product.
+    An off-diagonal entry of a symmetric matrix is multiplied by the weights of its two places, so these are added. The
+    products stay the same, and only half of the weights have to be read.
+
+    Args:
+        weights: [n^2, m], a float array.
+
+    Returns:
+        [n (n + 1) / 2, m] of the same dtype.
+
+    Raises:
+        ValueError: if the number of rows is not a square.
     """
     weights = np.asarray(weights)
     size = int(round(np.sqrt(len(weights))))
     if size * size != len(weights):
-        raise ValueError(f"weights has shape {weights.shape}: wanted n^2 rows, one for each entry of a matrix")
+        raise ValueError(f"expected weights with n^2 rows, one for each entry of a matrix, got shape {weights.shape}")
     rows, columns = np.triu_indices(size)
     both = weights[rows * size + columns].astype(np.float64) + weights[columns * size + rows]
     both *= np.where(rows == columns, 0.5, np.sqrt(0.5))[:, np.newaxis]
@@ -62,13 +88,15 @@ def upper_weights(weights):
 
 
 def _upper_triangle(x, size):
+    """[B, n, n] -> [B, n (n + 1) / 2], with a gradient that is a gather."""
     rows, columns = np.triu_indices(size)
     scale = np.where(rows == columns, 1.0, np.sqrt(2.0)).astype(x.dtype.as_numpy_dtype)
     place = np.zeros([size, size], np.int32)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
     upper, lower = (rows * size + columns).astype(np.int32), (columns * size + rows).astype(np.int32)
 
-    # A gather's own gradient is a scatter of open shape, which accelerators dislike; the exact one is a gather too.
+    # TensorFlow's gradient of a gather is a scatter of unknown shape, which is slow on accelerators. The exact gradient
+    # can be written as a gather, too.
     @tf.custom_gradient
     def gathered(flat):
         def gradient(dy):

@@ -1,28 +1,29 @@
-"""From local features to one SPD matrix an image: covariance, projected covariance and Gaussian pooling.
+"""Pools local features to one SPD matrix per image: covariance, projected covariance and Gaussian pooling.
 
-Covariance pooling is that of Acharya et al., CVPRW 2018, arXiv 1805.04855: C = sum_i (f_i - mean)(f_i - mean)^T /
-(P - 1), made positive definite by a ridge: C + ridge trace(C) I.
+Covariance pooling is that of Acharya et al., CVPRW 2018, arXiv 1805.04855:
+
+    C = sum_i (f_i - mean)(f_i - mean)^T / (P - 1),    made positive definite by a ridge: C + ridge trace(C) I.
 """
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool.spd.constants import RIDGE
-from covpool.spd.shapes import as_batch, as_frame, last_size
+from covpool.spd.shapes import FloatArray, as_batch, as_frame, last_size
 
 
 def _positions(features):
-    """P of features [B, P, C]: an int where it is static, a tensor otherwise."""
+    """P of features [B, P, C]: an int if it is static, a tensor otherwise."""
     positions = features.shape.as_list()[1]
     if positions is None:
         return tf.shape(features)[1]
     if positions < 2:
-        raise ValueError(f"features has shape {features.shape}: a covariance wants at least two positions")
+        raise ValueError(f"expected at least two positions for a covariance, got features of shape {features.shape}")
     return positions
 
 
 def _centred(features):
-    """Features minus their mean over positions, and the covariance's divisor P - 1 in their dtype."""
+    """Features [B, P, C] minus their mean over positions, and the covariance's divisor P - 1 in their dtype."""
     features = as_batch(features, "features", "B, P, C")
     freedom = tf.cast(_positions(features), features.dtype) - 1
     return features - tf.reduce_mean(features, axis=1, keepdims=True), freedom
@@ -43,41 +44,71 @@ def _trace(centred, freedom):
     return tf.reduce_sum(tf.square(centred), axis=[1, 2]) / freedom
 
 
-def covariance_pool(features, ridge=RIDGE):
-    """Unbiased covariance over positions, plus a ridge: C + ridge trace(C) I.
+def covariance_pool(features: FloatArray, ridge: float = RIDGE) -> tf.Tensor:
+    """Compute the unbiased covariance over positions, plus a ridge: C + ridge trace(C) I.
 
-    features: [B, P, C], float32 or float64, P >= 2. Returns [B, C, C]. Acharya et al., CVPRW 2018.
+    Acharya et al., CVPRW 2018, section 3.
+
+    Args:
+        features: [B, P, C], float32 or float64; P >= 2 positions, C static.
+        ridge: the share of the trace that is added to the diagonal.
+
+    Returns:
+        [B, C, C], positive definite unless all positions are equal.
+
+    Raises:
+        ValueError: if the shape or the dtype does not fit.
     """
     centred, freedom = _centred(features)
     identity = np.eye(last_size(centred, "features"), dtype=centred.dtype.as_numpy_dtype)
     return _scatter(centred, freedom) + _scaled(ridge * identity, _trace(centred, freedom))
 
 
-def projected_covariance(features, w, ridge=RIDGE):
-    """bimap(covariance_pool(features, ridge), w), in value and both gradients, without forming C x C.
+def projected_covariance(features: FloatArray, w: FloatArray, ridge: float = RIDGE) -> tf.Tensor:
+    """Compute `bimap(covariance_pool(features, ridge), w)` without forming the C x C matrix.
 
-    W^T cov(F) W = cov(F W), and the ridge becomes ridge trace(cov F) W^T W; W^T W is kept although it is I on the
-    Stiefel manifold, because its gradient is part of the original's.
+    The value and both gradients are the same:
 
-    features: [B, P, C]; w: [C, m]. Returns [B, m, m]. See also: covariance_pool, bimap.
+        W^T (cov(F) + ridge trace(cov F) I) W = cov(F W) + ridge trace(cov F) W^T W.
+
+    W^T W is I on the Stiefel manifold, but its gradient is part of the original's, so it is computed.
+
+    Args:
+        features: [B, P, C], float32 or float64; P >= 2 positions, C static.
+        w: [C, m] of the same dtype.
+        ridge: the share of the trace that is added to the diagonal.
+
+    Returns:
+        [B, m, m].
+
+    Raises:
+        ValueError: if a shape or a dtype does not fit.
     """
     centred, freedom = _centred(features)
     channels = last_size(centred, "features")
     w = as_frame(w, channels, centred.dtype)
-    # One tall product instead of W repeated for every image.
+    # One tall matrix product, instead of a copy of W for every image.
     projected = tf.matmul(tf.reshape(centred, [-1, channels]), w)
     projected = tf.reshape(projected, [-1, _positions(centred), w.shape.as_list()[1]])
     gram = tf.matmul(w, w, transpose_a=True)
     return _scatter(projected, freedom) + _scaled(gram, ridge * _trace(centred, freedom))
 
 
-def gaussian_pool(features, ridge=RIDGE):
-    """Mean and covariance in one SPD matrix, [[S + m m^T, m], [m^T, 1]] with S = covariance_pool(features, ridge).
+def gaussian_pool(features: FloatArray, ridge: float = RIDGE) -> tf.Tensor:
+    """Compute mean and covariance as one SPD matrix: [[S + m m^T, m], [m^T, 1]], S = covariance_pool(features, ridge).
 
-    The embedding of Gaussians into SPD matrices of Calvo and Oller, Journal of Multivariate Analysis 35 (1990); its
-    determinant is that of S. The authors of CovPoolFER name it as the alternative to covariance pooling.
+    This is the embedding of Gaussians into SPD matrices of Calvo and Oller, Journal of Multivariate Analysis 35 (1990);
+    its determinant is that of S. The authors of CovPoolFER name it as the alternative to covariance pooling.
 
-    features: [B, P, C]. Returns [B, C + 1, C + 1].
+    Args:
+        features: [B, P, C], float32 or float64; P >= 2 positions, C static.
+        ridge: the share of the covariance's trace that is added to its diagonal.
+
+    Returns:
+        [B, C + 1, C + 1].
+
+    Raises:
+        ValueError: if the shape or the dtype does not fit.
     """
     covariance = covariance_pool(features, ridge)
     mean = tf.reduce_mean(features, axis=1, keepdims=True)

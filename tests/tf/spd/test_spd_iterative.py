@@ -145,7 +145,7 @@ def test_the_graph_holds_matrix_products_only():
 
 @pytest.mark.parametrize("lowest", [0.0, 1e-7, 0.4, 1.0])
 def test_a_share_that_float32_cannot_resolve_is_refused(lowest):
-    with pytest.raises(ValueError, match=r"wanted a share of the norm in \[9.5e-07, 0.4\) for float32"):
+    with pytest.raises(ValueError, match=r"must be a share of the norm in \[9.5e-07, 0.4\) for float32, got"):
         spd.log_iterative(np.eye(2, dtype=np.float32)[None], lowest)
 
 

@@ -107,8 +107,8 @@ def test_constant_features_give_zero_and_a_finite_gradient(value_and_gradients):
     "given, message",
     [
         (np.zeros([2, 1, 3], np.float32), "at least two positions"),
-        (np.zeros([2, 5], np.float32), "wanted .B, P, C."),
-        (np.zeros([2, 5, 3], np.float16), "float16, wanted float32 or float64"),
+        (np.zeros([2, 5], np.float32), "of shape .B, P, C., got .2, 5."),
+        (np.zeros([2, 5, 3], np.float16), "expected features to be float32 or float64, got float16"),
     ],
 )
 def test_unfit_features_are_refused(given, message):
@@ -117,5 +117,5 @@ def test_unfit_features_are_refused(given, message):
 
 
 def test_a_weight_of_the_wrong_height_is_refused():
-    with pytest.raises(ValueError, match=r"w is float32 of shape \(5, 4\), wanted float32 of shape \[6, m\]"):
+    with pytest.raises(ValueError, match=r"w to be float32 of shape \[6, m\] .* got float32 of shape \(5, 4\)"):
         spd.projected_covariance(np.zeros([2, 9, 6], np.float32), np.zeros([5, 4], np.float32))

@@ -292,5 +292,5 @@ def test_a_batch_of_any_size_and_matrices_of_one_entry(evaluate):
 
 @pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (2, 1), (1, 1)])
 def test_bounds_out_of_order_are_refused(bounds):
-    with pytest.raises(ValueError, match="wanted 0 < epsilon < maximum"):
+    with pytest.raises(ValueError, match="expected 0 < epsilon < maximum, got epsilon"):
         spd.log_reeig(np.eye(2)[None], *bounds)

@@ -52,7 +52,7 @@ def quadratic_problem(use_resource, rows=7, cols=4, dtype=tf.float64):
 @given(rows=st.integers(1, 9), cols=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
 def test_random_orthonormal_columns(rows, cols, seed):
     if rows < cols:
-        with pytest.raises(ValueError, match="wanted rows >= cols"):
+        with pytest.raises(ValueError, match="expected rows >= cols, got"):
             spd.random_orthonormal(np.random.RandomState(seed), rows, cols)
         return
     w = spd.random_orthonormal(np.random.RandomState(seed), rows, cols, np.float64)
@@ -116,7 +116,7 @@ def test_float32_retraction_is_orthonormal_to_rounding(evaluate, method, rows, c
 
 
 def test_an_unknown_retraction_is_refused():
-    with pytest.raises(ValueError, match="method is 'svd', wanted one of qr, polar"):
+    with pytest.raises(ValueError, match="method must be one of qr, polar, got 'svd'"):
         spd.retract(tf.zeros([2, 1]), "svd")
 
 
@@ -289,5 +289,5 @@ def test_a_stiefel_variable_without_a_gradient_is_refused():
     w, loss, _, _, _ = quadratic_problem(True)
     other = tf.get_variable("other", initializer=frame(10), use_resource=True)
     optimizer = tf.train.AdamOptimizer(0.1)
-    with pytest.raises(ValueError, match="no gradient for the Stiefel variables other:0"):
+    with pytest.raises(ValueError, match="expected a gradient for each Stiefel variable, got none for other:0"):
         spd.apply_on_stiefel(optimizer, optimizer.compute_gradients(loss, [w, other]), [w, other])

@@ -3,6 +3,7 @@
 import pytest
 
 from covpool.config import ParamsError, read_schedule_file
+from covpool.config.schedules import schedule_pairs
 from covpool.training.rates import learning_rate
 
 #: The original's files, as they are published.
@@ -48,7 +49,7 @@ def test_schedules_of_the_original(params_with):
 def test_the_named_schedules_are_the_files(tmp_path, params_with, name, text):
     path = tmp_path / "learning_rate.txt"
     path.write_text(text)
-    assert read_schedule_file(path) == params_with({"train.schedule": name}).train.schedule
+    assert read_schedule_file(path) == schedule_pairs(params_with({"train.schedule": name}).train.schedule)
 
 
 @pytest.mark.parametrize("line", ["80 0.002", "80: fast", "80: 0", "0.5: 1", "1: 2: 3", "80: -1", "0: 1"])
