@@ -1,4 +1,4 @@
-"""The networks of CovPoolFER on TensorFlow: `build` makes one, `Layers` says how (training or scoring)."""
+"""The networks of CovPoolFER on TensorFlow: `build` builds one, with the `Layers` of training or of scoring."""
 
 from covpool.networks.covpoolnet import (
     BATCH_NORM_DECAY,

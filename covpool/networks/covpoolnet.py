@@ -1,44 +1,55 @@
 """`covpoolnet` (model 1) and `covpoolnet2` (model 2) of CovPoolFER.
 
 D. Acharya, Z. Huang, D. P. Paudel, L. Van Gool: Covariance Pooling for Facial Expression Recognition, CVPRW 2018
-(arXiv 1805.04855), section 3. Six convolutions see the face; covariance pooling sums their 12x12 positions up in one
-symmetric positive definite matrix; BiMap, ReEig and LogEig (Z. Huang, L. Van Gool: A Riemannian Network for SPD Matrix
-Learning, AAAI 2017) bring it to a smaller matrix and to a flat space, where fully connected layers classify it.
+(arXiv 1805.04855), section 3. Six convolutions extract features of a face. Covariance pooling summarises their 12x12
+positions in one symmetric positive definite matrix. BiMap, ReEig and LogEig (Z. Huang, L. Van Gool: A Riemannian
+Network for SPD Matrix Learning, AAAI 2017) map it to a smaller matrix and to a flat space. Fully connected layers
+classify it.
 
-Layers and variables carry the names of the original, `Conv2dfo_6` among them, so that its checkpoints load as they are.
+Layers and variables have the names of the original, including `Conv2dfo_6`, so that its checkpoints load unchanged.
 """
 
 from collections import OrderedDict
+from typing import Any, Dict
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool import spd
-from covpool.networks.layers import seed_for, variable
+from covpool.networks.layers import Layers, seed_for, variable
 
-#: model_def -> the variable scope that the original gives it
+#: model_def -> the variable scope in the original's checkpoints
 SCOPES = {"covpoolnet": "CovPoolNetwork", "covpoolnet2": "CovPool2"}
 POOLED = "spdpooling1"
 BIMAP_WEIGHT = "orth_weight0"
 BIMAP_SIZE = 128
 FC_1, FC_2 = 2000, 128
-#: Of the norm of a Gaussian's matrix: what the iterative logarithm still resolves in float32.
+#: The smallest share of the norm of a Gaussian's matrix that the iterative logarithm resolves in float32.
 LEAST_GAUSSIAN_SHARE = 1e-6
-#: What the original's checkpoints were made with where their shapes do not tell: its defaults.
+#: The original's defaults, for settings that the shapes in its checkpoints do not show.
 IMAGE_SIZE, EMBEDDING_SIZE, BATCH_NORM_DECAY = 100, 128, 0.995
 
 
-def build(images, layers, network, settings, classes):
+def build(images: tf.Tensor, layers: Layers, network: Any, settings: Any, num_classes: int) -> Dict[str, tf.Tensor]:
     """Build the network on images.
 
-    images: [B, size, size, 3] float32, as the network is to see them.
-    layers: a `Layers`.
-    network: `config.Network`; settings: `config.Spd`; classes: their number.
+    Args:
+        images: float32 [B, size, size, 3], normalised as `network.normalisation` says.
+        layers: builds the layers, for training or for scoring.
+        network: the section `network` of the parameters, a `config.Network`.
+        settings: the section `spd` of the parameters, a `config.Spd`.
+        num_classes: the number of classes.
 
-    Returns the endpoints by name, in the order of the computation: `features` [B, P, 256], `covariance` [B, 256, 256]
-    (257 for gaussian pooling), `bimap`, `reeig`, `logeig` [B, 128, 128], `embeddings` [B, embedding_size], `logits`
-    and `probabilities` [B, classes]. The iterative logarithm has no `reeig`, average pooling none of the matrices;
-    in training, those that need not be formed are left out and `eigenvalues` [B, 128], before ReEig, are there.
+    Returns:
+        The endpoints by name, float32, in the order of the computation:
+
+        - `features` [B, P, 256], of P positions (144 for a size of 100),
+        - `covariance` [B, 256, 256] (257 for Gaussian pooling), `bimap`, `reeig` and `logeig` [B, 128, 128],
+        - `embeddings` [B, embedding_size], `logits` and `probabilities` [B, num_classes].
+
+        With the iterative logarithm there is no `reeig`; with average pooling there are no matrices. In training,
+        `covariance` (of covariance pooling) and `reeig` are not formed, and eigh gives `eigenvalues` [B, 128], before
+        ReEig.
     """
     endpoints = OrderedDict()
     with tf.variable_scope(SCOPES[network.model_def]):
@@ -49,7 +60,7 @@ def build(images, layers, network, settings, classes):
             hidden = layers.dropout(layers.fully_connected(hidden, FC_2, "fc_2"), "fc_2/dropout")
         embeddings = layers.fully_connected(hidden, network.embedding_size, "Bottleneck", relu=False)
     endpoints["embeddings"] = embeddings
-    endpoints["logits"] = layers.logits(embeddings, classes)
+    endpoints["logits"] = layers.logits(embeddings, num_classes)
     endpoints["probabilities"] = tf.nn.softmax(endpoints["logits"])
     return endpoints
 
@@ -67,7 +78,7 @@ def _convolutions(images, layers):
 
 @spd.in_scope
 def _pool(features, layers, network, settings, endpoints):
-    """[B, P, 256] -> [B, n]: second order through the SPD layers, or the mean."""
+    """[B, P, 256] -> [B, n]: second-order pooling and the SPD layers, or the mean over positions."""
     if network.pooling == "average":
         return tf.reduce_mean(features, axis=1)
     channels = int(features.shape[-1]) + (1 if network.pooling == "gaussian" else 0)
@@ -81,8 +92,8 @@ def _pool(features, layers, network, settings, endpoints):
         mapped = spd.bimap(endpoints["covariance"], weight)
     endpoints["bimap"] = layers.outputs["bimap"] = mapped
     if settings.method == "iterative":
-        # The ridge keeps every eigenvalue of a covariance at this share of its trace, and so of its norm, or above. The
-        # norm of a Gaussian's matrix holds the squared mean as well.
+        # The ridge keeps every eigenvalue of a covariance at or above this share of its trace, hence of its norm. The
+        # norm of a Gaussian's matrix also contains the squared mean.
         lowest = settings.ridge if network.pooling == "covariance" else max(settings.ridge / 100, LEAST_GAUSSIAN_SHARE)
         endpoints["logeig"] = spd.log_iterative(mapped, lowest=lowest)
     elif layers.training:
@@ -97,6 +108,8 @@ def _pool(features, layers, network, settings, endpoints):
 
 
 def _orthonormal_initializer(seed):
+    """An initialiser for BiMap's weight, whose numbers depend on the seed alone."""
+
     def initialise(shape, dtype=tf.float32, partition_info=None):
         rows, columns = (int(size) for size in shape)
         rng = np.random.RandomState(seed_for(seed, BIMAP_WEIGHT))

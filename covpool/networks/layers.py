@@ -1,12 +1,13 @@
-"""The layers that the networks are made of, with the original's constants and variable names.
+"""The layers of the networks, with the original's constants and variable names.
 
-Every kernel is drawn from a normal distribution cut at two deviations (deviation 0.1). Batch normalisation has a shift
-(beta) and no scale, epsilon 1e-3. A random number depends on the seed and the variable's name only, so adding a layer
-leaves the others' weights as they were, and all TensorFlow builds start from the same numbers.
+Kernels are drawn from a normal distribution with standard deviation 0.1, truncated at two standard deviations. Batch
+normalisation has a shift (beta) and no scale, epsilon 1e-3. Random numbers depend only on the seed and the variable's
+name: an additional layer does not change the weights of the others, and all TensorFlow builds start from equal weights.
 """
 
 import collections
 import zlib
+from typing import Callable, List, Optional
 
 import tensorflow.compat.v1 as tf
 
@@ -15,25 +16,38 @@ from covpool.networks.normalisation import max_pool, normalised, normalised_by_b
 
 KERNEL_DEVIATION = 0.1
 
+#: f(tensor, seed) -> a tensor of the same shape
+Dropout = Callable[[tf.Tensor, int], tf.Tensor]
+
 
 class Layers:
-    """Builds layers for one use of a network (training or scoring) and remembers what the trainer needs of them.
+    """Builds layers for one use of a network, training or scoring, and collects what the trainer needs.
 
-    training: batch statistics and dropout (True), or moving statistics and none (False).
-    batch_norm_decay: of the moving statistics; not needed for scoring.
-    dropout: `f(tensor, seed)`, which drops at random and scales what is left, such as `keyed_dropout`; a device may
-    have its own. None: no dropout.
-    over_workers: `f(tensor)`, the mean over the workers that train together. Each normalises by its own batch; the
-    moving statistics follow the mean, so that they are the same everywhere.
-    seed: of the initial weights and of dropout.
-    in_parts: whether a pooled convolution of pictures goes through a few of them at a time in training, see `patches`.
+    Args:
+        training: True for batch statistics and dropout, False for moving statistics and no dropout.
+        batch_norm_decay: the decay of the moving statistics; not needed for scoring.
+        dropout: `f(tensor, seed)` that sets values to 0 at random and scales the others, such as `keyed_dropout`; a
+            device may have its own. None: no dropout.
+        seed: the seed of the initial weights and of dropout.
+        over_workers: `f(tensor)`, the mean over the workers that train together. Each worker normalises by its own
+            batch; the moving statistics follow the mean, so that they are equal on all workers.
+        in_parts: whether, in training, a pooled convolution of pictures is computed a few pictures at a time, see
+            `patches`.
 
-    After building, `kernels` holds what weight decay acts on, `updates` the operations that move the statistics, and
-    `outputs` what each layer gives, by its scope.
+    Attributes:
+        kernels: the variables that weight decay acts on.
+        updates: the operations that move the statistics of batch normalisation.
+        outputs: the output tensor of each layer by its scope.
     """
 
     def __init__(
-        self, training, batch_norm_decay=0.0, dropout=None, seed=0, over_workers=lambda tensor: tensor, in_parts=False
+        self,
+        training: bool,
+        batch_norm_decay: float = 0.0,
+        dropout: Optional[Dropout] = None,
+        seed: int = 0,
+        over_workers: Callable[[tf.Tensor], tf.Tensor] = lambda tensor: tensor,
+        in_parts: bool = False,
     ):
         self.training = training
         self.batch_norm_decay = batch_norm_decay
@@ -45,11 +59,20 @@ class Layers:
         self._over_workers = over_workers
         self._in_parts = in_parts
 
-    def convolution(self, inputs, channels, scope, pooled=False, of_pictures=False):
-        """3x3, stride 1, SAME, no bias, batch normalisation, ReLU: [B, h, w, c] -> [B, h, w, channels].
+    def convolution(
+        self, inputs: tf.Tensor, channels: int, scope: str, pooled: bool = False, of_pictures: bool = False
+    ) -> tf.Tensor:
+        """Build a convolution: 3x3, stride 1, SAME padding, no bias, batch normalisation, ReLU.
 
-        pooled: then the maxima of 2x2 squares, [B, h // 2, w // 2, channels]; an odd last row or column is left out.
-        of_pictures: the inputs are the network's own, to which no gradient goes back.
+        Args:
+            inputs: float32 [B, h, w, c].
+            channels: the number of output channels.
+            scope: the layer's name.
+            pooled: whether to take the maxima of 2x2 squares; an odd last row or column is left out.
+            of_pictures: whether the inputs are the network's own, to which no gradient goes back.
+
+        Returns:
+            [B, h, w, channels], or [B, h // 2, w // 2, channels] if pooled.
         """
         with tf.variable_scope(scope):
             kernel = self.kernel([3, 3, int(inputs.shape[-1]), channels])
@@ -60,44 +83,51 @@ class Layers:
             else:
                 outputs = tf.nn.conv2d(inputs, kernel, strides=[1, 1, 1, 1], padding="SAME")
                 normal = self.batch_norm(outputs, pooled)
-            return self._told(scope, tf.nn.relu(normal))
+            return self._noted(scope, tf.nn.relu(normal))
 
-    def fully_connected(self, inputs, outputs, scope, relu=True):
-        """No bias, batch normalisation, ReLU unless told otherwise: [B, n] -> [B, outputs]."""
+    def fully_connected(self, inputs: tf.Tensor, outputs: int, scope: str, relu: bool = True) -> tf.Tensor:
+        """Build a fully connected layer: no bias, batch normalisation, ReLU if `relu`; [B, n] -> [B, outputs]."""
         with tf.variable_scope(scope):
             normal = self.batch_norm(tf.matmul(inputs, self.kernel([int(inputs.shape[-1]), outputs])))
-            return self._told(scope, tf.nn.relu(normal) if relu else normal)
+            return self._noted(scope, tf.nn.relu(normal) if relu else normal)
 
-    def logits(self, inputs, classes):
-        """The last layer: a bias, no batch normalisation; [B, n] -> [B, classes]."""
+    def logits(self, inputs: tf.Tensor, num_classes: int) -> tf.Tensor:
+        """Build the last layer: a bias, no batch normalisation; [B, n] -> [B, num_classes]."""
         with tf.variable_scope("Logits"):
-            kernel = self.kernel([int(inputs.shape[-1]), classes])
-            biases = variable("biases", [classes], tf.zeros_initializer())
-            return self._told("Logits", tf.nn.bias_add(tf.matmul(inputs, kernel), biases))
+            kernel = self.kernel([int(inputs.shape[-1]), num_classes])
+            biases = variable("biases", [num_classes], tf.zeros_initializer())
+            return self._noted("Logits", tf.nn.bias_add(tf.matmul(inputs, kernel), biases))
 
-    def _told(self, scope, outputs):
+    def _noted(self, scope, outputs):
+        """Outputs, which are also noted under the layer's scope."""
         self.outputs[scope] = outputs
         return outputs
 
-    def dropout(self, inputs, name):
-        """Drop in training, with a seed of the layer's own."""
+    def dropout(self, inputs: tf.Tensor, name: str) -> tf.Tensor:
+        """Apply dropout in training, with a seed that depends on `name`; the shape stays."""
         if not self.training or self._dropout is None:
             return inputs
         return self._dropout(inputs, seed_for(self.seed, name))
 
-    def kernel(self, shape):
+    def kernel(self, shape: List[int]) -> tf.Variable:
+        """Create the kernel of the current variable scope, a float32 variable of `shape`."""
         seed = seed_for(self.seed, tf.get_variable_scope().name)
         weights = variable("weights", shape, tf.truncated_normal_initializer(stddev=KERNEL_DEVIATION, seed=seed))
         self.kernels.append(weights)
         return weights
 
-    def batch_norm(self, inputs, pooled=False):
-        """Normalise each channel over the batch (and the positions), or by the moving statistics: [B, ..., c].
+    def batch_norm(self, inputs: tf.Tensor, pooled: bool = False) -> tf.Tensor:
+        """Normalise each channel: over the batch and the positions in training, else by the moving statistics.
 
-        As in the original's library the moving variance follows the unbiased variance of the batch, while the batch
-        itself is divided by the biased one.
+        As in the original's library, the moving variance follows the unbiased variance of the batch, but the batch is
+        normalised by the biased one.
 
-        pooled: the maxima of 2x2 squares of the normalised positions.
+        Args:
+            inputs: float32 [B, h, w, c] or [B, c].
+            pooled: whether to take the maxima of 2x2 squares of the normalised positions.
+
+        Returns:
+            A tensor of the shape of `inputs`, or [B, h // 2, w // 2, c] if pooled.
         """
 
         def by_batch(beta):
@@ -109,10 +139,10 @@ class Layers:
         return self._batch_norm(int(inputs.shape[-1]), by_batch, by_moving)
 
     def _batch_norm(self, channels, by_batch, by_moving=None):
-        """The variables of a normalisation, around what it computes.
+        """Create the variables of a normalisation and build it.
 
-        by_batch: `f(beta)`, gives outputs, mean and unbiased variance of the batch; by_moving: `f(mean, variance,
-        beta)`, gives outputs; None: only for training.
+        by_batch: `f(beta)` -> outputs, mean and unbiased variance of the batch. by_moving: `f(mean, variance, beta)` ->
+        outputs; None if it is built in training only.
         """
         with tf.variable_scope("BatchNorm"):
             beta = variable("beta", [channels], tf.zeros_initializer())
@@ -127,13 +157,22 @@ class Layers:
             return outputs
 
 
-def keyed_dropout(keep_probability, step, workers=1, rank=0):
-    """Dropout whose mask depends on the layer's seed and on `step` (a scalar tensor) alone.
+def keyed_dropout(keep_probability: float, step: tf.Tensor, workers: int = 1, rank: int = 0) -> Dropout:
+    """Return a dropout whose mask depends only on the layer's seed and on the step.
 
-    A run that is taken up again at a step therefore drops what it would have dropped; the state of `tf.nn.dropout`'s
-    generator, which lives in the session, starts anew. Of several workers each draws the mask of the global batch and
-    takes its own rows: together they drop what one worker would. N. Srivastava et al.: Dropout, JMLR 15 (2014), in the
-    form that divides what is kept by `keep_probability`. Returns the `f(tensor, seed)` of a `Layers`.
+    N. Srivastava et al.: Dropout, JMLR 15 (2014), in the form that divides the kept values by `keep_probability`. A
+    resumed run has the same masks as an uninterrupted one; with `tf.nn.dropout` it would not, because the state of that
+    generator is part of the session. Each of several workers draws the mask of the global batch and takes its own rows,
+    so that together they have the mask of one worker.
+
+    Args:
+        keep_probability: the share of values that are kept, in (0, 1].
+        step: a scalar integer tensor.
+        workers: the number of workers that share a step.
+        rank: which of them this graph is for, from 0.
+
+    Returns:
+        `f(tensor, seed)`, for `Layers`.
     """
 
     def dropout(inputs, seed):
@@ -147,10 +186,11 @@ def keyed_dropout(keep_probability, step, workers=1, rank=0):
     return dropout
 
 
-def variable(name, shape, initializer, trainable=True):
+def variable(name: str, shape: List[int], initializer: Callable, trainable: bool = True) -> tf.Variable:
+    """Create a float32 resource variable in the current variable scope, or return it if it is reused."""
     return tf.get_variable(name, shape, tf.float32, initializer=initializer, trainable=trainable, use_resource=True)
 
 
-def seed_for(seed, name):
-    """A seed of its own for each named thing."""
+def seed_for(seed: int, name: str) -> int:
+    """Derive a seed in [0, 2^31 - 1) from a run's seed and a name."""
     return (seed * 1000003 + zlib.crc32(name.encode("utf-8"))) % (2**31 - 1)

@@ -1,32 +1,44 @@
-"""The first convolution in training, normalised by its batch and pooled, without ever holding all of its output.
+"""The first convolution in training, with batch normalisation and pooling, a few pictures at a time.
 
-That output is by far the largest tensor of a step, 312 MiB for 128 faces of 100x100, and batch normalisation goes over
-it again and again. Where the inputs are pictures none of that is needed. A convolution is linear in its patches, the
-3x3 neighbourhoods of the positions: its mean over all positions is the patches' mean times the kernel, its variance the
-kernel's quadratic form of the patches' covariance C. C times the kernel, 27 x 64 numbers, can be summed up a few
-pictures at a time, and is also all that the gradient of the statistics needs. So the convolution is done for a few
-pictures at a time, and only its maxima are kept; the backward pass does it once more.
+Its output would be by far the largest tensor of a step, 312 MiB for 128 faces of 100x100, and batch normalisation reads
+it several times. For pictures, to which no gradient goes back, this is not necessary. A convolution is linear in its
+patches, the 3x3 neighbourhoods of the positions. With p a patch, k the kernel of one output channel and C the
+covariance of the patches,
 
-The result is that of convolving, normalising and pooling one after the other, up to rounding.
+    mean over positions = mean(p) . k,    variance over positions = k^T C k.
+
+C times the kernel, 27 x 64 numbers, can be summed over a few pictures at a time, and the gradient of the statistics
+needs nothing else. So the convolution is computed for a few pictures at a time, and only its maxima are kept; the
+backward pass computes it again.
+
+Up to rounding, the result is that of convolution, normalisation and pooling one after the other.
 """
+
+from typing import List, Tuple
 
 import tensorflow.compat.v1 as tf
 
 from covpool.networks.normalisation import EPSILON, known_shape, max_pool, normalised
 
-#: Of the convolution's output, for the pictures that are worked on together. To convolve and pool 128 faces took 31,
-#: 25, 23, 25 and 37 ms in parts of 10, 20, 41 and 82 MB and as a whole (TensorFlow 2 on two cores with AVX-512).
+#: Bytes of the convolution's output for one part of the pictures. Convolution and pooling of 128 faces took 31, 25, 23
+#: and 25 ms in parts of 10, 20, 41 and 82 MB, and 37 ms as a whole (TensorFlow 2 on two cores with AVX-512).
 PART_BYTES = 40e6
 
 
-def normalised_maxima(images, kernel, beta):
-    """Maxima of 2x2 squares of the normalised convolution of pictures, and the convolution's statistics.
+def normalised_maxima(images: tf.Tensor, kernel: tf.Tensor, beta: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Convolve pictures, normalise by the statistics of the batch, and take the maxima of 2x2 squares.
 
-    images: float32 [B, h, w, c], of known shape; no gradient goes back to them. kernel: [k, k, c, n], stride 1, SAME;
-    beta: [n], the normalisation's shift; it has no scale.
+    Args:
+        images: float32 [B, h, w, c], of a shape that is known when the graph is built; no gradient goes back to them.
+        kernel: [k, k, c, n], applied with stride 1 and SAME padding.
+        beta: [n], the shift of the normalisation, which has no scale.
 
-    Returns [B, h // 2, w // 2, n], the mean [n] and the unbiased variance [n] over all positions. A gradient goes
-    through the first only.
+    Returns:
+        [B, h // 2, w // 2, n]; the mean [n] and the unbiased variance [n] of the convolution over all positions. A
+        gradient goes through the first only.
+
+    Raises:
+        ValueError: if the shape is not known.
     """
     batch, height, width, _ = known_shape(images)
     count = float(batch * height * width)
@@ -43,7 +55,7 @@ def normalised_maxima(images, kernel, beta):
             with tf.control_dependencies(before):
                 outputs = _convolution(part, kernel)
                 maxima.append(max_pool(outputs))
-                # The sum over positions of patch times output: that is what a gradient to the kernel sums up.
+                # The sum over positions of patch times output: a gradient to the kernel is such a sum.
                 products = _added(products, tf.gradients(outputs, kernel, outputs)[0])
             before = [maxima[-1], products]
         mean = tf.squeeze(tf.matmul(mean_patch, weights, transpose_a=True), 0)
@@ -51,14 +63,14 @@ def normalised_maxima(images, kernel, beta):
         variance = tf.maximum(tf.reduce_sum(weights * spread, axis=0), 0.0)
 
         def gradient(outer, *_):
-            """Of kernel and beta.
+            """Gradients of kernel and beta.
 
             With p a patch, x = p kernel, y = slope (x - mean) + beta, d the gradient of y, and sums over all positions:
             the kernel's is slope (sum p d - mean(p) sum d - slope^2 C kernel (sum x d - mean sum d)), and beta's is
-            sum d. As d is 0 everywhere but at the maxima, sum d is a sum over these; sum x d is kernel sum p d.
+            sum d. As d is 0 except at the maxima, sum d is a sum over these; sum x d is kernel sum p d.
             """
             rows = tf.reshape(outer, [-1, channels])
-            # A matrix product, for a reduction takes several times as long.
+            # A matrix product, because a reduction takes several times as long.
             flows = tf.matmul(tf.ones([1, int(rows.shape[0])]), rows)
             by_patches, before = None, [outer]
             for part, flow in zip(parts, tf.split(outer, [int(part.shape[0]) for part in parts])):
@@ -78,15 +90,23 @@ def normalised_maxima(images, kernel, beta):
     return of_weights(kernel, beta)
 
 
-def even_sizes(batch, bytes_each):
-    """How many of `batch` pictures each part has: as even as can be, of at most PART_BYTES or one picture."""
+def even_sizes(batch: int, bytes_each: float) -> List[int]:
+    """Divide `batch` pictures into parts of nearly equal size, each of at most PART_BYTES or one picture.
+
+    Args:
+        batch: number of pictures.
+        bytes_each: size of the convolution's output for one picture, in bytes.
+
+    Returns:
+        The number of pictures of each part.
+    """
     most = max(1, int(PART_BYTES // bytes_each))
     number = -(-batch // most)
     return [batch // number + (place < batch % number) for place in range(number)]
 
 
 def _sum_of_patches(images, size):
-    """Of all k x k x c neighbourhoods, with zeros around the pictures: [k k c, 1]."""
+    """Sum of all k x k x c neighbourhoods, with zeros around the pictures: [k k c, 1]."""
     batch, height, width, channels = images.shape.as_list()
     total = tf.matmul(tf.ones([1, batch]), tf.reshape(images, [batch, -1]))
     any_kernel = tf.zeros(size + [channels, 1])
@@ -95,8 +115,10 @@ def _sum_of_patches(images, size):
 
 
 def _added(total, term):
+    """total + term; a total of None is 0."""
     return term if total is None else total + term
 
 
 def _convolution(images, kernel):
+    """Stride 1, SAME padding: [B, h, w, c] -> [B, h, w, n]."""
     return tf.nn.conv2d(images, kernel, strides=[1, 1, 1, 1], padding="SAME")

@@ -107,8 +107,8 @@ def test_everything_that_does_not_fit_is_listed(tmp_path, write_original, arrays
     assert told.split("\n")[1:] == [
         "  CovPool2/Conv2d_3/BatchNorm/beta: is missing",
         "  CovPool2/fc_2/weights: the network has no such weight",
-        "  CovPool2/Bottleneck/weights: has the shape [2000, 32], wanted [2000, 16]",
-        "  Logits/biases: has the shape [8], wanted [7]",
+        "  CovPool2/Bottleneck/weights: expected shape [2000, 16], got [2000, 32]",
+        "  Logits/biases: expected shape [7], got [8]",
     ]
 
 
