@@ -6,12 +6,12 @@ written. Then the wanted members are read as streams, in the archive's order, an
 of the archive never become paths here: the caller chooses where the bytes go.
 
 Memory stays bounded: the standard library's readers get their file through a guard that refuses to read much at once
-(a tar header may claim to be gigabytes long), counts what is unpacked, and does not go backwards.
+(a tar header may claim to be gigabytes long), limits the headers of one member, counts what is unpacked, and does not
+go backwards. Methods of packing whose memory an archive could choose are limited (xz) or refused (bzip2 in a zip, which
+the standard library unpacks a whole block of input at a time).
 """
 
-import bz2
 import contextlib
-import gzip
 import io
 import lzma
 import stat
@@ -25,14 +25,14 @@ from typing import BinaryIO
 
 from covpool.datasets import names
 from covpool.datasets.errors import DatasetError
+from covpool.datasets.guards import BLOCK, TAR_HEADER, CountedHeader, Guard, ZipGuard, decompressor
 
 #: Packed this well is no sign of an attack while it is this little: end marks, blank pictures.
 RATIO_FREE = 1 << 20
 #: Bytes that a file may take in a zip's directory, on average, and beside its own in a tar.
-ZIP_ENTRY, TAR_OVERHEAD = 256, 2048
-#: The longest header of a tar, which holds a name, that is read.
-TAR_HEADER = 1 << 20
-BLOCK = 1 << 20
+ZIP_ENTRY, TAR_OVERHEAD = 160, 2048
+#: Characters in the names of all files and folders together: they are held in memory.
+MOST_NAMES = 64 << 20
 
 #: What the standard library raises on damaged archives.
 DAMAGE = (
@@ -51,7 +51,7 @@ DAMAGE = (
     KeyError,
 )
 
-ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
@@ -63,7 +63,7 @@ def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
         start = stream.read(512)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return ZipArchive(path, limits)
-    if start[257:262] == b"ustar" or _decompressor(start) or _is_old_tar(start):
+    if start[257:262] == b"ustar" or decompressor(start) or _is_old_tar(start):
         return TarArchive(path, limits)
     return None
 
@@ -85,9 +85,11 @@ class Untrusted:
     def _list(self, members: Iterator[tuple[str, int]]) -> None:
         """Judge and note all members, given as names and sizes; raises DatasetError at the first that is refused."""
         taken: dict[str, str] = {}
-        folders: dict[str, str] = {}
-        total = 0
+        folders: dict[str, None] = {}
+        total = characters = 0
         for name, size in members:
+            if not name:
+                raise self._refuse(".", "it is a file without a name")
             key = names.folded(name)
             if name in self._sizes:
                 raise self._refuse(name, "it is there twice")
@@ -111,7 +113,13 @@ class Untrusted:
                     f"({self.limits.max_unpacked_bytes})",
                 )
             taken[key] = name
-            folders.update((folder, name) for folder in above)
+            new = [folder for folder in above if folder not in folders]
+            folders.update(dict.fromkeys(new))
+            if len(folders) > self.limits.max_files:
+                raise self._refuse(name, f"more folders than dataset.limits.max_files ({self.limits.max_files})")
+            characters += len(name) + sum(map(len, new))
+            if characters > MOST_NAMES:
+                raise self._refuse(name, f"the names in the archive have more than {MOST_NAMES} characters together")
             self._sizes[name] = size
 
 
@@ -147,7 +155,8 @@ class ZipArchive(_Archive):
 
     def __init__(self, path: Path, limits) -> None:
         super().__init__(path, limits)
-        self._file = _Guard(open(path, "rb"), limits.max_files * ZIP_ENTRY + BLOCK)
+        # Folders have entries, too.
+        self._file = ZipGuard(open(path, "rb"), limits.max_files * ZIP_ENTRY + BLOCK, 2 * limits.max_files)
         try:
             # Names without the flag for UTF-8 are in a code page that nothing tells: only what is UTF-8 is taken.
             self._zip = zipfile.ZipFile(self._file, metadata_encoding="utf-8")
@@ -175,12 +184,21 @@ class ZipArchive(_Archive):
                 raise self._refuse(name, fault)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise self._refuse(name, "it is a link" if kind == stat.S_IFLNK else "it is a device or a pipe")
-            if info.is_dir() or kind == stat.S_IFDIR:
+            if info.is_dir():
+                # Two bytes is what nothing takes when it is deflated.
+                if info.file_size or info.compress_size > 2:
+                    raise self._refuse(name, "it is a folder with content")
                 continue
+            if kind == stat.S_IFDIR:
+                raise self._refuse(name, "it is a folder by its mode and a file by its name")
             if info.flag_bits & 0x1:
                 raise self._refuse(name, "it is encrypted; unpack the archive by hand and name the folder")
             if info.compress_type not in ZIP_METHODS:
-                raise self._refuse(name, f"its compression method {info.compress_type} is not known here")
+                raise self._refuse(
+                    name,
+                    f"expected a member that is stored or deflated, got compression method {info.compress_type}; pack "
+                    "the archive again",
+                )
             total += info.file_size
             # Members may share their packed bytes, so the sum is held against the whole archive, too.
             if self._too_dense(info.file_size, info.compress_size) or self._too_dense(total, self.path.stat().st_size):
@@ -222,7 +240,7 @@ class TarArchive(_Archive):
     def _walk(self) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
         """Judge and yield member by member; the names are safe and plain."""
         with open(self.path, "rb") as packed:
-            opener = _decompressor(packed.read(512))
+            opener = decompressor(packed.read(512))
             packed.seek(0)
             unpacked = opener(packed) if opener else packed
             last = ""
@@ -233,16 +251,23 @@ class TarArchive(_Archive):
                 if opener and self._too_dense(position, packed.tell()):
                     raise self._bomb(last)
 
-            guard = _Guard(unpacked, TAR_HEADER, watch)
+            guard = Guard(unpacked, TAR_HEADER, watch)
             try:
-                tar = tarfile.open(fileobj=guard, mode="r:", encoding="utf-8", errors="surrogateescape")
+                # A member's headers are read when it is asked for, the first ones when the tar is opened.
+                guard.begin_member()
+                tar = tarfile.open(
+                    fileobj=guard, mode="r:", encoding="utf-8", errors="surrogateescape", tarinfo=CountedHeader
+                )
                 for member in iter(tar.next, None):
+                    guard.end_member()
                     # tarfile keeps all members that it met; one pass needs none of them.
                     tar.members.clear()
                     last = member.name
                     self._judge(member)
-                    if names.plain(member.name):
+                    if names.plain(member.name) or not member.isdir():
                         yield names.plain(member.name), member, tar
+                    guard.begin_member()
+                guard.end_member()
                 # tarfile takes a header that makes no sense for the end; the end is a block of zeros.
                 if len(guard.last) < tarfile.BLOCKSIZE or any(guard.last):
                     raise tarfile.ReadError("what follows is neither a header nor the end mark")
@@ -258,10 +283,12 @@ class TarArchive(_Archive):
             raise self._refuse(member.name, fault)
         if member.issym() or member.islnk():
             raise self._refuse(member.name, "it is a link")
-        if member.issparse() or not (member.isfile() or member.isdir()):
+        if member.issparse() or member.type == tarfile.GNUTYPE_SPARSE or not (member.isfile() or member.isdir()):
             raise self._refuse(member.name, "it is a device, a pipe or has holes")
         if member.size < 0:
             raise self._refuse(member.name, "its size is negative")
+        if member.isdir() and member.size:
+            raise self._refuse(member.name, "it is a folder with content")
 
 
 class _Member(io.RawIOBase):
@@ -284,67 +311,6 @@ class _Member(io.RawIOBase):
             raise self._archive._refuse(self._name, "it is not as long as it says")
         buffer[: len(data)] = data
         return len(data)
-
-
-class _Guard:
-    """A file for zipfile and tarfile that refuses to read more than `most` bytes at once.
-
-    With `watch`, which is told each new position, it is read forwards only, and skipped in steps.
-    """
-
-    def __init__(self, raw: BinaryIO, most: int, watch=None) -> None:
-        self._raw, self._most, self._watch = raw, most, watch
-        self._position = 0
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        if size > self._most:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        # Without a size zipfile reads the end of a file, a few bytes.
-        self.last = self._raw.read(size if size >= 0 else BLOCK)
-        self._moved(len(self.last))
-        return self.last
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if not self._watch:
-            return self._raw.seek(offset, whence)
-        # tarfile steps back by the one byte that it reads to see whether a member is whole.
-        if offset < self._position - 1:
-            raise tarfile.ReadError("a header that points backwards")
-        if offset == self._position - 1:
-            self._raw.seek(offset)
-            self._position = offset
-        while self._position < offset:
-            data = self._raw.read(min(BLOCK, offset - self._position))
-            if not data:
-                break
-            self._moved(len(data))
-        return self._position
-
-    def _moved(self, number: int) -> None:
-        self._position += number
-        if self._watch:
-            self._watch(self._position)
-
-    def tell(self) -> int:
-        return self._position if self._watch else self._raw.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._raw.close()
-
-
-def _decompressor(start: bytes):
-    """What opens a packed tar of these first bytes; None if it is not packed."""
-    if start.startswith(b"\x1f\x8b"):
-        return lambda packed: gzip.GzipFile(fileobj=packed, mode="rb")
-    if start.startswith(b"\xfd7zXZ\x00"):
-        return lzma.LZMAFile
-    if start.startswith(b"BZh"):
-        return bz2.BZ2File
-    return None
 
 
 def _is_old_tar(start: bytes) -> bool:

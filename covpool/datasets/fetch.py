@@ -1,8 +1,8 @@
 """Brings a data set into the pipeline's layout, `<split>/<class>/<file>`, and lists it in a manifest.
 
-Whatever the source calls its splits and classes, the names here are the canonical ones (`covpool.config.vocabulary`), so that
-later stages never meet another order of labels. Pictures are copied byte for byte and never opened here; FER2013's,
-which are numbers in a table, become PNGs.
+Whatever the source calls its splits and classes, the names here are the canonical ones (`covpool.config.vocabulary`),
+so that later stages never meet another order of labels. Pictures are copied byte for byte and never opened here;
+FER2013's, which are numbers in a table, become PNGs.
 """
 
 import contextlib

@@ -2,10 +2,7 @@
 
 import hashlib
 import io
-import itertools
 import os
-import stat
-import struct
 import tarfile
 import tracemalloc
 import zipfile
@@ -15,6 +12,7 @@ import pytest
 from covpool.config import load_params
 from covpool.datasets import DatasetError, archives, fetch
 from covpool.datasets.sources import open_source
+from tests.datasets.test_fetch_hostile import tar_of, zip_of
 
 LIMITS = load_params().dataset.limits
 SUFFIXES = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
@@ -71,207 +69,6 @@ def test_a_table_in_an_archive(tmp_path, settings):
         archive.addfile(member, io.BytesIO(text.encode()))
     rows = fetch(settings(tmp_path / "fer2013.tar.gz", "fer2013"), tmp_path / "raw")
     assert [row["split"] for row in rows] == ["train", "val"]
-
-
-# Hostile archives. Each maker writes one at `path` around good pictures; the refusal must name the member.
-
-
-def zip_of(path, *members, **options):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-
-
-def zip_named(name):
-    return lambda path: zip_of(path, ("train/happy/a.png", b"x"), (zipfile.ZipInfo(name), b"x"))
-
-
-def zip_typed(kind):
-    def make(path):
-        member = zipfile.ZipInfo("train/happy/odd.png")
-        member.external_attr = (kind | 0o644) << 16
-        zip_of(path, ("train/happy/a.png", b"x"), (member, b"/etc/passwd"))
-
-    return make
-
-
-def zip_patched(change):
-    """A zip whose bytes are changed; the first of its two members has 4000 bytes."""
-
-    def make(path):
-        zip_of(path, ("train/happy/odd.png", os.urandom(4000)), ("val/happy/b.png", b"x"))
-        path.write_bytes(change(bytearray(path.read_bytes())))
-
-    return make
-
-
-def set_size(data, size):
-    """Claim another unpacked size, in both places where a zip has it."""
-    place = data.index(b"PK\x01\x02")
-    data[22:26] = data[place + 24 : place + 28] = struct.pack("<I", size)
-    return bytes(data)
-
-
-def set_bytes(where, value):
-    def change(data):
-        place = data.index(b"PK\x01\x02") + where
-        data[place : place + len(value)] = value
-        return bytes(data)
-
-    return change
-
-
-def zip_not_utf8(path):
-    zip_of(path, ("train/happy/od\xe9.png".encode("cp437").decode("latin-1"), b"x"))
-    data = path.read_bytes().replace("od\x82.png".encode(), b"od\xff\xfe.png")
-    path.write_bytes(data)
-    assert b"\xff\xfe" in data
-
-
-def overlapping_zip(path):
-    """Many members of the directory share the packed bytes of one: small each, huge together."""
-    zip_of(path, ("train/happy/0000.png", bytes(1 << 20)))
-    data = path.read_bytes()
-    start = data.index(b"PK\x01\x02")
-    entry, end = data[start : data.index(b"PK\x05\x06")], data[data.index(b"PK\x05\x06") :]
-    entries = b"".join(entry.replace(b"0000", b"%04d" % number) for number in range(1000))
-    end = bytearray(end)
-    end[8:16] = struct.pack("<HHI", 1000, 1000, len(entries))
-    path.write_bytes(data[:start] + entries + end)
-
-
-def tar_of(path, *members):
-    """A tar.gz of (TarInfo or name, data)."""
-    with tarfile.open(path, "w:gz") as archive:
-        for member, data in (("train/happy/a.png", b"x"), *members):
-            member = tarfile.TarInfo(member) if isinstance(member, str) else member
-            member.size = member.size or len(data)
-            archive.addfile(member, io.BytesIO(data))
-
-
-def tar_named(*names):
-    return lambda path: tar_of(path, *((name, b"x") for name in names))
-
-
-def tar_typed(kind, link=""):
-    def make(path):
-        member = tarfile.TarInfo("train/happy/odd.png")
-        member.type, member.linkname = kind, link
-        tar_of(path, (member, b""))
-
-    return make
-
-
-def tar_raw(*blocks):
-    """A tar of given blocks, with a good member before them."""
-
-    def make(path):
-        good = tarfile.TarInfo("train/happy/a.png")
-        good.size = 1
-        path.write_bytes(b"".join((good.tobuf(), b"x".ljust(512, b"\0"), *blocks, bytes(1024))))
-
-    return make
-
-
-def header(name, size, **fields):
-    member = tarfile.TarInfo(name)
-    member.size = size
-    for field, value in fields.items():
-        setattr(member, field, value)
-    return member.tobuf(tarfile.GNU_FORMAT)
-
-
-def tar_bomb(path):
-    """Zeros that shrink a thousandfold, in a member whose size is within the limits."""
-    with tarfile.open(path, "w:gz") as archive:
-        member = tarfile.TarInfo("train/happy/odd.png")
-        member.size = 64 << 20
-        archive.addfile(member, open("/dev/zero", "rb"))
-
-
-DEEP = "train/" * 40 + "odd.png"
-HOSTILE = {
-    "zip absolute": (zip_named("/etc/odd.png"), "'/etc/odd.png' is refused: its path is absolute"),
-    "zip drive": (zip_named("C:/odd.png"), "'C:/odd.png' is refused: its path is absolute"),
-    "zip dots": (zip_named("train/../../odd.png"), "'train/../../odd.png' is refused: its path leads out"),
-    "zip backslash": (zip_named("train\\..\\odd.png"), "odd.png' is refused: its name has a backslash"),
-    "zip escape code": (zip_named("train/\x1b[2Jodd.png"), r"'train/\x1b[2Jodd.png' is refused: its name has"),
-    "zip nul": (zip_patched(lambda data: data.replace(b"odd.png", b"od\0.png")), r"od\x00.png' is refused: its name h"),
-    "zip deep": (zip_named(DEEP), "odd.png' is refused: it lies more than 32 folders deep"),
-    "zip long": (zip_named("train/" + "n" * 300), "n' is refused: its name is too long"),
-    "zip symlink": (zip_typed(stat.S_IFLNK), "'train/happy/odd.png' is refused: it is a link"),
-    "zip device": (zip_typed(stat.S_IFBLK), "'train/happy/odd.png' is refused: it is a device or a pipe"),
-    "zip pipe": (zip_typed(stat.S_IFIFO), "'train/happy/odd.png' is refused: it is a device or a pipe"),
-    "zip case": (zip_named("Train/Happy/A.png"), "'Train/Happy/A.png' is refused: it differs from 'train/happy/a.png'"),
-    "zip twice": (zip_named("train/happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
-    "zip twice, plain": (zip_named("train//./happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
-    "zip file and folder": (zip_named("train/happy"), "'train/happy' is refused: a file and a folder have one name"),
-    "zip below a file": (zip_named("train/happy/a.png/b"), "/b' is refused: a file and a folder have one name"),
-    "zip accents": (
-        lambda path: zip_of(path, ("train/h/é.png", b"x"), ("train/h/e\u0301.png", b"x")),
-        "' is refused: it differs from 'train/h/é.png' only by case or accents",
-    ),
-    "zip not UTF-8": (zip_not_utf8, "is refused: its name is not UTF-8; pack the archive again"),
-    "zip encrypted": (zip_patched(set_bytes(8, b"\x01")), "'train/happy/odd.png' is refused: it is encrypted"),
-    "zip method": (zip_patched(set_bytes(10, b"\x0e")), "its compression method 14 is not known here"),
-    "zip longer than said": (zip_patched(lambda data: set_size(data, 10)), "at 'train/happy/odd.png' (Bad CRC-32"),
-    "zip shorter than said": (zip_patched(lambda data: set_size(data, 5000)), "odd.png' is refused: it is not as long"),
-    "zip other name inside": (
-        zip_patched(lambda data: bytes(data).replace(b"odd.png", b"abc.png", 1)),
-        "is damaged at 'train/happy/odd.png'",
-    ),
-    "zip ratio": (
-        lambda path: zip_of(path, ("train/happy/odd.png", bytes(8 << 20))),
-        "'train/happy/odd.png' is refused: it unpacks to more than dataset.limits.max_ratio (200) times its size",
-    ),
-    "zip overlapping": (overlapping_zip, "png' is refused: it unpacks to more than dataset.limits.max_ratio (200)"),
-    "tar absolute": (tar_named("/etc/odd.png"), "'/etc/odd.png' is refused: its path is absolute"),
-    "tar dots": (tar_named("../odd.png"), "'../odd.png' is refused: its path leads out of the folder"),
-    "tar control": (tar_named("train/happy/\nodd.png"), r"'train/happy/\nodd.png' is refused: its name has"),
-    "tar deep": (tar_named(DEEP), "odd.png' is refused: it lies more than 32 folders deep"),
-    "tar symlink": (tar_typed(tarfile.SYMTYPE, "/etc"), "'train/happy/odd.png' is refused: it is a link"),
-    "tar hardlink": (tar_typed(tarfile.LNKTYPE, "train/happy/a.png"), "'train/happy/odd.png' is refused: it is a link"),
-    "tar character device": (tar_typed(tarfile.CHRTYPE), "'train/happy/odd.png' is refused: it is a device, a pipe"),
-    "tar block device": (tar_typed(tarfile.BLKTYPE), "'train/happy/odd.png' is refused: it is a device, a pipe"),
-    "tar pipe": (tar_typed(tarfile.FIFOTYPE), "'train/happy/odd.png' is refused: it is a device, a pipe"),
-    "tar holes": (tar_typed(tarfile.GNUTYPE_SPARSE), "'train/happy/odd.png' is refused: it is a device, a pipe or has"),
-    "tar case": (tar_named("train/Happy/a.png"), "'train/Happy/a.png' is refused: it differs from 'train/happy/a.png'"),
-    "tar twice": (tar_named("train/happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
-    "tar not UTF-8": (
-        tar_raw(header("train/happy/o\udcff.png", 1), b"x".ljust(512, b"\0")),
-        r"'train/happy/o\udcff.png' is refused: its name is not UTF-8",
-    ),
-    "tar longer than said": (tar_raw(header("odd.png", 1), b"x" * 1024), "is damaged at 'odd.png' (what follows is ne"),
-    "tar shorter than said": (tar_raw(header("odd.png", 9999), b"x" * 512), "damaged at 'odd.png' (unexpected end of"),
-    "tar negative size": (tar_raw(header("odd.png", -1024)), "'odd.png' is refused: its size is negative"),
-    "tar too large a file": (tar_raw(header("odd.png", 3_000_000_000)), "'odd.png' is refused: its 3000000000 bytes a"),
-    "tar header of gigabytes": (
-        tar_raw(header("odd.png", 4 << 30, type=tarfile.GNUTYPE_LONGNAME)),
-        "(a header of 4294967296 bytes)",
-    ),
-    "tar pax header of gigabytes": (
-        tar_raw(header("odd.png", 4 << 30, type=tarfile.XHDTYPE)),
-        "(a header of 4294967296 bytes)",
-    ),
-    "tar headers without end": (
-        tar_raw(*itertools.repeat(header("odd.png", 1, type=tarfile.GNUTYPE_LONGNAME) + b"a".ljust(512, b"\0"), 2000)),
-        "is damaged at 'train/happy/a.png'",
-    ),
-    "tar bomb": (tar_bomb, "'train/happy/odd.png' is refused: it unpacks to more than dataset.limits.max_ratio (200)"),
-}
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("name", sorted(HOSTILE))
-def test_a_hostile_archive_is_refused_by_name_and_nothing_is_written(tmp_path, settings, name):
-    make, message = HOSTILE[name]
-    (tmp_path / "in").mkdir()
-    make(tmp_path / "in" / "archive")
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(DatasetError) as caught:
-        fetch(settings(tmp_path / "in" / "archive"), tmp_path / "raw", say=lambda text: None)
-    assert message in str(caught.value) and str(tmp_path / "in" / "archive") in str(caught.value)
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
