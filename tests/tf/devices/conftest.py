@@ -5,17 +5,22 @@ import sys
 
 import pytest
 
-from covpool.config import parse_params  # noqa: E402
-
-# The small run and its data.
-from tests.tf.devices.npu_standin import STANDIN  # noqa: E402
-from tests.tf.training.training_project import SMALL, content_with  # noqa: E402
+from covpool.config import parse_params
+from covpool.networks import covpoolnet
+from tests.tf.devices.npu_standin import STANDIN
+from tests.tf.training.training_project import SMALL, content_with
 
 
 @pytest.fixture(scope="session")
 def params_with():
     """params_with({dotted key: value}) -> params.Params of the small run, changed."""
     return lambda changes=None: parse_params(content_with(dict(SMALL, **(changes or {}))))
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Networks with 16 instead of 2000 units in fc_1, which has nearly all weights: their sessions are much faster."""
+    monkeypatch.setattr(covpoolnet, "FC_1", 16)
 
 
 @pytest.fixture(params=["2021", "2026"])

@@ -194,7 +194,7 @@ def test_two_workers_on_one_card_have_all_its_energy(npu_smi):
     told = meter.energy(drawn, both[0].source)
     assert both[1].drawn().wanted == 0 and drawn.wanted == both[0].drawn().wanted
     assert told["joules"] == pytest.approx(176.3 * drawn.measured, abs=0.001) and drawn.measured > 0.2
-    assert told["covered"] == pytest.approx(drawn.measured / drawn.wanted, abs=1e-3)
+    assert told["covered"] == pytest.approx(min(1.0, drawn.measured / drawn.wanted), abs=1e-3)
     assert drawn.device_bytes == 59356 * 2**20
 
 
@@ -443,7 +443,7 @@ SHORT = {"train.epochs": 2, "train.epoch_size": 3}
 
 
 @pytest.fixture
-def rapl(tmp_path, monkeypatch):
+def rapl(tmp_path, monkeypatch, narrow):
     """The counters of this host, a step of training adding 2 J to one and 1 J to the other; they wrap on the way."""
     made = FakeRapl(tmp_path / "powercap", RANGE - 5_000_000)
     monkeypatch.setattr(meter, "POWERCAP", made.folder)
@@ -486,7 +486,7 @@ def test_a_run_that_goes_on_has_the_energy_of_the_whole_training(tmp_path, rapl,
     assert record["progress"]["resumed"] and record["energy"]["joules"] == pytest.approx(6 * 3.0)
 
 
-def test_a_run_whose_host_tells_nothing_ends_as_ever(tmp_path, monkeypatch):
+def test_a_run_whose_host_tells_nothing_ends_as_ever(tmp_path, monkeypatch, narrow):
     monkeypatch.setattr(meter, "POWERCAP", tmp_path / "nothing")
     record = Project(tmp_path / "project", SHORT).trainer().run()
     assert record["energy"]["joules"] is record["energy"]["source"] is None and record["energy"]["covered"] == 0
@@ -506,7 +506,7 @@ print(table.replace("71.6", "%.1f" % watts).replace("1    / 32768", "%d / 32768"
 """
 
 
-def test_an_npus_energy_is_the_integral_of_what_npu_smi_told(tmp_path, npu_bridge, program, monkeypatch):
+def test_an_npus_energy_is_the_integral_of_what_npu_smi_told(tmp_path, npu_bridge, program, monkeypatch, narrow):
     """Against the tool's own log of what it answered, and a clock's of when it was asked."""
     monkeypatch.setattr(meter, "INTERVAL", 0.2)
     folder = program("npu-smi", GROWING.format(python=sys.executable, table=str(STANDIN / "bin" / "npu-smi")))

@@ -33,7 +33,7 @@ def graph_on(device, params):
 
 
 @pytest.fixture
-def built(params_with, npu_bridge):
+def built(params_with, npu_bridge, narrow):
     """built(changes) -> the training graph of the small run on the NPU."""
 
     def make(changes=None):
@@ -285,7 +285,7 @@ def test_a_mix_list_goes_with_mix_precision_for_us_as_for_the_stand_in(
     if allowed:
         with opened(params_with(changes)).session(tf.Graph()):
             return
-    with pytest.raises(ParamsError, match="modify_mixlist: wanted only with a mix precision mode"):
+    with pytest.raises(ParamsError, match="modify_mixlist: is allowed only with a mixed precision mode"):
         params_with(changes)
 
 
@@ -337,7 +337,7 @@ def weights(graph, session):
 BARE = {"train.keep_probability": 1.0, "network.pooling": "average"}
 
 
-def test_a_step_that_overflows_is_skipped_and_the_scale_halves_after_two(built, params_with):
+def test_a_step_that_overflows_is_skipped_and_the_scale_halves_after_two(params_with, npu_bridge, narrow):
     """A heavy center loss gives gradients of some 10, which at a scale of 2e38 overflow float32 itself."""
     changes = dict(COVARIANCE, **dict(BARE, **options(loss_scaling="dynamic")), **{"train.center_loss_factor": 1000.0})
     params = params_with(changes)

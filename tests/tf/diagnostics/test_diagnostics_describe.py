@@ -142,7 +142,7 @@ def test_without_npu_bridge_it_says_so(project):
 def test_what_is_here_is_printed(with_standin):
     give_npu(with_standin)
     with_standin.environment["RANK_TABLE_FILE"] = "/hccl.json"
-    found = run(with_standin, "covpool.devices")
+    found = run(with_standin, "covpool.diagnostics")
     assert found.returncode == 0, found.stderr
     lines = {line[:13].strip(): line[14:] for line in found.stdout.splitlines()}
     assert lines["Python"].endswith(f"({sys.executable})") and tf.version.VERSION in lines["TensorFlow"]
@@ -153,9 +153,9 @@ def test_what_is_here_is_printed(with_standin):
 
 
 def runs_of(project):
-    """What `covpool.devices` says of each entry of device_options, and the files that it leaves."""
+    """What `covpool.diagnostics` says of each entry of device_options, and the files that it leaves."""
     before = sorted(project.folder.glob("**/*"))
-    found = run(project, "covpool.devices")
+    found = run(project, "covpool.diagnostics")
     assert found.returncode == 0, found.stderr
     assert sorted(project.folder.glob("**/*")) == before
     return dict(re.findall(r"^Run (\w+)\s+(.*)$", found.stdout, re.MULTILINE))

@@ -106,11 +106,13 @@ def test_a_side_is_a_run_or_a_run_with_another_tensorflow(params_with):
 
 
 COVARIANCE = {"network.pooling": "covariance", "network.vectorise": "upper"}
+#: Keeps few copies of the weights, of which fc_1 has 16 million.
+LIGHT = {"train.optimizer": "MOM", "train.moving_average_decay": 0, "device_options.npu.loss_scaling": "fixed"}
 
 
 @pytest.fixture
 def project(tmp_path):
-    return Project(tmp_path / "project", {**COVARIANCE, "device_options.npu.loss_scaling": "fixed"})
+    return Project(tmp_path / "project", COVARIANCE)
 
 
 def run(project, *arguments):
@@ -125,14 +127,15 @@ def run(project, *arguments):
 
 def test_processor_and_npu_take_the_same_steps(project):
     """The stand-in computes on the processor, and its loss scale is a power of two: all that may differ is rounding."""
+    project.change({**COVARIANCE, **LIGHT})
     give_npu(project)
-    found = run(project, "cpu", "npu", "--steps", "3", "--learning-rate", "1e-5", "--tolerance", "1e-4")
+    found = run(project, "cpu", "npu", "--steps", "2", "--learning-rate", "1e-5", "--tolerance", "1e-4")
     assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.startswith("parity: Within the tolerance of 0.0001 in all of 3 steps;")
+    assert found.stdout.startswith("parity: Within the tolerance of 0.0001 in all of 2 steps;")
     told = json.loads((project.folder / "parity/parity.json").read_text())
     assert [each["side"] for each in told["sides"]] == ["cpu", "npu"]
     assert [each["device"]["name"] for each in told["sides"]][1] == "910A"
-    assert len({row["one"] for row in told["steps"]}) == 3
+    assert len({row["one"] for row in told["steps"]}) == 2
     layers = list(told["layers"])
     assert layers[:2] == ["images", "Conv2d_1"] and layers[-5:] == ["bimap", "logeig", "fc_1", "Bottleneck", "Logits"]
     assert all(apart < 1e-3 for apart in list(told["layers"].values()) + list(told["gradients"].values()))
@@ -224,7 +227,7 @@ def test_two_runs_of_other_parameters_are_not_blamed_on_the_device(project):
         "1",
     ]
     for out, changes in (("a.npz", {}), ("b.npz", {"network.normalisation": "none"})):
-        project.change({**COVARIANCE, "train.weight_decay": 0.05, **changes})
+        project.change({"network.pooling": "average", "train.weight_decay": 0.9, **changes})
         subprocess.run(side + ["--out", out], cwd=str(project.folder), env=project.environment, check=True)
     found = run(project, "a.npz", "b.npz")
     assert found.returncode == 1

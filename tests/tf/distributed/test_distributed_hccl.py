@@ -43,7 +43,7 @@ def worker(npu_bridge, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def built(params_with, worker, monkeypatch):
+def built(params_with, worker, monkeypatch, narrow):
     """built(changes, rank) -> the training graph of a worker, or of an NPU by itself where rank is None."""
 
     def make(changes=None, rank=0):
