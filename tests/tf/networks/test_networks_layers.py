@@ -230,3 +230,6 @@ def test_layers_of_a_network_drop_differently():
     layers.dropout(tf.ones([2]), "fc_2/dropout")
     networks.Layers(training=True, dropout=remember, seed=8).dropout(tf.ones([2]), "fc_1/dropout")
     assert len(set(drawn)) == 3
+    for number in range(200):
+        layers.dropout(tf.zeros([2]), f"layer_{number}")
+    assert len(set(drawn)) == 203 and all(0 <= seed < 2**31 - 1 for seed in drawn)

@@ -35,6 +35,11 @@ def test_spectrum_health_of_the_layers_own_eigenvalues(evaluate):
     assert health.worst_condition == pytest.approx(1e6, rel=1e-6)
 
 
+def test_an_eigenvalue_at_a_bound_counts_as_clipped(evaluate):
+    health = evaluate(spd.spectrum_health(tf.constant([[0.5, 1.0, 2.0, 4.0, 8.0]]), epsilon=0.5, maximum=8.0))
+    assert health.clipped_share == pytest.approx(2 / 5)
+
+
 def test_rank_deficient_and_zero_matrices_give_finite_numbers(evaluate):
     health = evaluate(spd.spectrum_health(tf.constant([[-1e-7, 0.0, 1.0], [0.0, 0.0, 0.0]])))
     assert np.all(np.isfinite(health)) and health.clipped_share == pytest.approx(5 / 6)

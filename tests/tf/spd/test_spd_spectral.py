@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from covpool import spd
-from covpool.spd.constants import logarithm_floor
+from covpool.spd.constants import SERIES_RADIUS, SERIES_TERMS, logarithm_floor
 from tests.tf.spd.spd_truth import (
     assemble,
     central_difference,
@@ -260,6 +260,13 @@ def test_an_eigenvalue_at_a_bound_counts_as_clipped(value_and_gradients):
     x = np.diag([0.5, 1.0, 2.0, 3.0])[None]
     _, (gradient,) = value_and_gradients(lambda x: spd.reeig(x, 0.5, 3.0), [x], np.eye(4)[None])
     np.testing.assert_array_equal(np.diag(gradient[0]), [0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("dtype", sorted(SERIES_TERMS))
+def test_the_series_of_the_logarithm_has_enough_terms_and_the_quotient_enough_digits(dtype):
+    terms = SERIES_TERMS[dtype]
+    assert SERIES_RADIUS ** (2 * terms) / (2 * terms + 1) < np.finfo(dtype).eps
+    assert 2 * np.arctanh(SERIES_RADIUS) > 0.25
 
 
 def test_one_eigendecomposition_serves_both_passes():

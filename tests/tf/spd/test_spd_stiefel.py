@@ -115,6 +115,19 @@ def test_float32_retraction_is_orthonormal_to_rounding(evaluate, method, rows, c
     assert np.abs(q.T @ q - np.eye(cols)).max() < 3e-6
 
 
+def test_polar_retraction_scales_by_the_smaller_of_its_two_bounds(evaluate):
+    """A row sum of W^T W is 5 times its Frobenius norm; singular values are just above POLAR_LOWEST of its root."""
+    size = 101
+    first = np.full(size, np.sqrt(0.5 / (size - 1)))
+    first[0] = np.sqrt(0.5)
+    v = np.linalg.qr(np.column_stack([first, np.random.RandomState(11).standard_normal((size, size - 1))]))[0]
+    u = frame(12, size, size)
+    w = (u * np.where(np.arange(size) == 0, 1.0, 0.0102)) @ v.T
+    gram = np.abs(w.T @ w)
+    assert gram.sum(axis=1).max() > 5 * np.linalg.norm(gram)
+    np.testing.assert_allclose(evaluate(spd.retract(tf.constant(w), "polar")), u @ v.T, atol=1e-10)
+
+
 def test_an_unknown_retraction_is_refused():
     with pytest.raises(ValueError, match="method must be one of qr, polar, got 'svd'"):
         spd.retract(tf.zeros([2, 1]), "svd")

@@ -37,6 +37,15 @@ def test_balanced_weights_give_every_class_the_same_share():
     np.testing.assert_allclose(losses.balanced_class_weights(np.repeat([0, 1], 5), 2), [1, 1])
 
 
+def test_balanced_weights_count_a_single_picture_as_one():
+    np.testing.assert_allclose(losses.balanced_class_weights(np.array([0, 1, 1, 1]), 2), [2, 2 / 3], rtol=1e-6)
+
+
+def test_the_centre_of_a_single_picture_moves_by_the_whole_difference(evaluate):
+    _, (update,) = losses.center_loss(tf.constant([[4.0, -2.0]]), tf.constant([1]), 2, 0.5)
+    np.testing.assert_allclose(evaluate(update), [[0, 0], [2, -1]])
+
+
 def test_center_loss_and_its_gradient_and_the_moving_centres():
     """Two steps: the centres start at 0 and move by (1 - alfa) of the mean difference of their class."""
     alfa = 0.9

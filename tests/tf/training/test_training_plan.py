@@ -1,10 +1,11 @@
 """The plan of a run: every picture once a pass, and numbers that depend on the seed and the step alone."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covpool.training.plan import Plan
+from covpool.training.plan import Plan, crop_margin, run_plan, training_side
 
 plans = st.builds(
     dict,
@@ -15,6 +16,25 @@ plans = st.builds(
     flip=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
 )
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_a_runs_plan_follows_its_parameters(params_with, random):
+    names = ("random_crop", "random_rotate", "random_flip")
+    params = params_with({**{f"train.{name}": random for name in names}, "train.rotation_degrees": 20, "train.seed": 9})
+    batch_size, margin = params.train.batch_size, params.normalise.margin if random else 0
+    expected = Plan(40, batch_size, margin, 20 if random else 0, random, seed=9)
+    second = Plan(40, batch_size, margin, 20 if random else 0, random, seed=9, workers=2, rank=1)
+    for number in range(3):
+        for found, wanted in ((run_plan(params, 40), expected), (run_plan(params, 40, 2, 1), second)):
+            np.testing.assert_array_equal(found.step(number).indices, wanted.step(number).indices)
+            np.testing.assert_array_equal(found.step(number).augmentation, wanted.step(number).augmentation)
+    assert crop_margin(params) == margin and training_side(params) == params.normalise.size + 2 * margin
+
+
+def test_a_plan_without_pictures_is_refused():
+    with pytest.raises(ValueError, match="expected at least one picture, got 0"):
+        Plan(count=0, batch_size=1, margin=0, degrees=0, flip=False, seed=0)
 
 
 @settings(deadline=None)

@@ -138,6 +138,33 @@ def test_a_state_that_was_being_written_is_cleared_away(tmp_path, values):
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "step-00000001"]
 
 
+def test_a_state_holds_the_variables_and_the_progress_and_nothing_else(tmp_path, values):
+    with WorkingState(tmp_path / "cpu-key") as work:
+        assert work.newest_step() is None
+        save(work, values, 1)
+        assert work.newest_step() == 1
+    files = {path.name.split("-of-")[0] for path in (tmp_path / "cpu-key" / "step-00000001").iterdir()}
+    # Neither a graph nor TensorFlow's `checkpoint` file, which would hold absolute paths.
+    assert files == {"variables.index", "variables.data-00000", "progress.json"}
+
+
+@pytest.mark.parametrize(
+    "error, advice",
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "f.data: No space left on device"), "free some space"),
+        (OSError(errno.ENOSPC, "quite full"), "free some space"),
+        (tf.errors.PermissionDeniedError(None, None, "f.data: Permission denied"), "make the folder writable"),
+    ],
+)
+def test_a_full_disk_is_told_from_a_folder_without_permission(tmp_path, monkeypatch, error, advice):
+    """TensorFlow's errors have no errno; the free space is in MB of 2^20 bytes."""
+    usage = state.shutil.disk_usage(str(tmp_path))._replace(free=5 * 2**20 + 7)
+    monkeypatch.setattr(state.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StateError, match=f" 5 MB are free there; {advice}"):
+        with state.writing(tmp_path / "absent", "the state"):
+            raise error
+
+
 def test_saving_the_same_step_again_never_takes_the_state_away(tmp_path, values, monkeypatch):
     with WorkingState(tmp_path / "cpu-key") as work:
         save(work, values, 1)
