@@ -21,8 +21,10 @@ from covpool.datasets import names
 from covpool.datasets.errors import DatasetError
 from covpool.pipeline import artifacts
 
-#: Breaks in a row, without a byte between them, after which a download gives up, and the pauses between.
+#: Breaks in a row, with no byte beyond those that came before, after which a download gives up, and the pauses between.
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 6, 1.0, 30.0
+#: A server must send this many bytes in each period of this many seconds, and all within a day.
+SLOWEST, PERIOD, LONGEST = 100_000, 120.0, 24 * 3600.0
 
 
 class Broken(Exception):
@@ -125,7 +127,8 @@ def _read_state(record: Path, path: Path) -> dict:
 def _arrive(settings, path: Path, record: Path, state: dict, transport: Transport, progress, say) -> int:
     """Bring the file here through all breaks; return how many bytes came."""
     have, validator, complete = state["bytes"], state["validator"], state["complete"]
-    arrived, failures = 0, 0
+    arrived, failures, furthest = 0, 0, have
+    pace = _Pace(settings.url)
     while True:
         try:
             # What can't be told from another version is continued only where the sum will tell.
@@ -143,15 +146,23 @@ def _arrive(settings, path: Path, record: Path, state: dict, transport: Transpor
                 with open(path, "r+b" if have else "wb") as stream:
                     stream.truncate(have)
                     stream.seek(have)
+                    pace.begin()
                     for block in answer.blocks:
                         stream.write(block)
-                        have, arrived, failures = have + len(block), arrived + len(block), 0
+                        have, arrived = have + len(block), arrived + len(block)
+                        if have > furthest:
+                            # Bytes that came before are no progress: some servers begin again and again.
+                            furthest, failures = have, 0
                         _check_size(settings, have)
                         progress(have, answer.total)
+                        pace.check(len(block))
                 if answer.total is not None and have != answer.total:
                     raise Broken(f"{have} of {answer.total} bytes came")
                 artifacts.write_json(record, {"validator": validator, "bytes": have})
                 return arrived
+        except _TooLarge:
+            path.unlink(missing_ok=True)
+            raise
         except (Broken, Changed) as error:
             if isinstance(error, Changed):
                 say(f"{shown(settings.url)} has changed: from the beginning")
@@ -161,10 +172,42 @@ def _arrive(settings, path: Path, record: Path, state: dict, transport: Transpor
             failures += 1
             if failures >= TRIES:
                 raise DatasetError(
-                    f"{shown(settings.url)} broke off {TRIES} times ({error}). {have / 1e6:.1f} MB are there: run it "
-                    "again to go on."
+                    f"{shown(settings.url)} broke off {TRIES} times ({error}). {have / 1e6:.1f} MB are here: run the "
+                    "same command again to resume."
                 ) from None
             _pause(failures)
+
+
+class _TooLarge(DatasetError):
+    """The file is larger than the limit allows."""
+
+
+class _Pace:
+    """Notices a server that sends so slowly that the download would not end."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._began = url, time.monotonic()
+        self.begin()
+
+    def begin(self) -> None:
+        """A new answer begins."""
+        self._period, self._bytes = time.monotonic(), 0
+
+    def check(self, number: int) -> None:
+        """Count bytes that came; raises DatasetError if they are too few for the time."""
+        now, self._bytes = time.monotonic(), self._bytes + number
+        if now - self._began > LONGEST:
+            raise self._too_slow(f"was not here after {LONGEST / 3600:g} hours")
+        if now - self._period > PERIOD:
+            if self._bytes < SLOWEST:
+                raise self._too_slow(f"sent {self._bytes} bytes in {now - self._period:.0f} s")
+            self.begin()
+
+    def _too_slow(self, what: str) -> DatasetError:
+        return DatasetError(
+            f"{shown(self._url)} {what}: too slow. Run the same command again to resume, or download it in another way "
+            "and set dataset.source to the file."
+        )
 
 
 def _pause(failures: int) -> None:
@@ -180,12 +223,12 @@ def patiently(url: str, action: Callable):
             reason = str(error)
         if failures < TRIES:
             _pause(failures)
-    raise DatasetError(f"{shown(url)} broke off {TRIES} times ({reason}): run it again to go on.")
+    raise DatasetError(f"{shown(url)} broke off {TRIES} times ({reason}): run the same command again to resume.")
 
 
 def _check_size(settings, size: int) -> None:
     if size > settings.limits.max_archive_bytes:
-        raise DatasetError(
+        raise _TooLarge(
             f"{shown(settings.url)} has {size} bytes or more, more than dataset.limits.max_archive_bytes "
             f"({settings.limits.max_archive_bytes})"
         )

@@ -8,6 +8,7 @@ from PIL import Image
 
 from covpool.config import load_params
 from covpool.config.vocabulary import CANONICAL
+from tests.datasets.web_server import get, server  # noqa: F401
 
 
 @pytest.fixture(scope="session")
