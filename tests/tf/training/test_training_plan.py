@@ -109,6 +109,17 @@ def test_seed_pass_and_picture_change_the_numbers():
             assert not np.array_equal(by_picture[first], by_picture[second])
 
 
+def test_the_numbers_are_those_of_two_frozen_streams_of_a_pass():
+    """A resumed run, and a later version of this project, must draw the same numbers."""
+    step = Plan(count=9, batch_size=9, margin=2, degrees=90, flip=True, seed=5).step(3)
+    order = np.random.RandomState([5, 3, 0]).permutation(9)
+    draws = np.random.RandomState([5, 3, 1]).random_sample((9, 4))[order]
+    np.testing.assert_array_equal(step.indices, order)
+    np.testing.assert_allclose(step.augmentation[:, 0], np.pi / 2 * (2 * draws[:, 0] - 1), rtol=1e-6)
+    np.testing.assert_array_equal(step.augmentation[:, 1:3], np.floor(5 * draws[:, 1:3]) - 2)
+    np.testing.assert_array_equal(step.augmentation[:, 3], draws[:, 3] < 0.5)
+
+
 def test_classes_are_mixed_although_the_files_are_sorted():
     labels = np.repeat(np.arange(7), 100)
     plan = Plan(count=700, batch_size=32, margin=0, degrees=0, flip=False, seed=666)

@@ -70,6 +70,7 @@ def test_a_positive_rate_decays_by_its_factor(params_with):
     ).train
     assert rates(train, 0, 9, 10, 19, 20) == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005])
     assert rates(params_with({"train.learning_rate": 0.25}).train, 0, 100, 1000) == [0.25, 0.25, 0.25]
+    assert rates(params_with({"train.learning_rate": 0.0}).train, 0, 100) == [0, 0]
 
 
 @pytest.mark.parametrize(
