@@ -1,20 +1,22 @@
-"""The report's figures, drawn by matplotlib as SVG that takes part in the page.
+"""The report's figures, drawn by matplotlib as SVG for the page.
 
-Colours are the page's own (CSS variables), so that a figure is legible on light, dark and paper. Matplotlib draws with
-stand-in colours, which are exchanged in the text it writes; so are its identifiers, unique in the page by a prefix.
+Colours are those of the page (CSS variables), so that a figure is legible on light, dark and paper. Matplotlib draws
+with stand-in colours, which are replaced in the SVG text. Identifiers get a prefix that makes them unique in the page.
 Equal input gives equal text: no date, a fixed salt for identifiers, fixed decimals.
 """
 
 import io
-import math
 import re
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from covpool.reporting.runs import Run
 
 #: Stand-in colour -> CSS variable of the page. Series are Okabe and Ito's palette, told apart by the colour-blind.
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
@@ -23,13 +25,15 @@ STAND_INS = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)"} | {
     color: f"var(--series-{number})" for number, color in enumerate(SERIES, 1)
 }
 
-#: Sizes in inches; the page shows an inch at about the same width in each, so letters come out equally large.
-HEIGHT, STANDARD, SMALL, WIDE = 2.9, 5.0, 3.5, 7.2
+#: Sizes in inches. The page shows an inch at about the same width in each, so that letters come out equally large.
+HEIGHT, STANDARD, SMALL = 2.7, 5.0, 3.5
 POINTS = 9.5
-#: A run with fewer epochs than this is drawn with a mark at each.
+#: A run with fewer epochs than this is drawn with a marker at each.
 MARKED_EPOCHS = 30
-#: Width of the last run's line in points, and by how much each run below it is wider.
-LINE, LINE_BELOW = 1.6, 0.8
+#: Width of the last run's line in points, and by how much each run below it is wider. The same for its markers.
+LINE, LINE_BELOW = 1.6, 1.2
+MARKER, MARKER_BELOW = 3.2, 2.2
+MARKERS = ("o", "s", "D", "^", "v", "P")
 #: Widths in a legend in inches: a handle with the space around it, and a letter of its text.
 LEGEND_HANDLE, LEGEND_LETTER = 0.45, 0.078
 #: Range of the whiskers, in percent of the steps.
@@ -68,14 +72,32 @@ _STYLE = {
 }
 
 
-def curve(runs, name, lines, *, unit="", width=STANDARD, steps=False, description):
-    """A chart of columns of `history.csv` over the epochs, the runs overlaid.
+def curve(
+    runs: Sequence[Run],
+    name: str,
+    lines: Sequence[tuple[str, str, str]],
+    *,
+    unit: str = "",
+    width: float = STANDARD,
+    steps: bool = False,
+    description: str,
+) -> Markup | None:
+    """Draw columns of `history.csv` over the epochs, the runs overlaid.
 
-    `lines` are `(column, word, line style)`: where there is more than one, the legend tells them apart by `word`.
-    `unit` is `%` for shares; `steps` draws values that hold for an epoch. Returns SVG, or None without any value.
+    Args:
+        runs: The runs, in the order of their colours.
+        name: Prefix of the identifiers in the SVG.
+        lines: `(column, word, line style)`; if there are several, the legend tells them apart by the word.
+        unit: `%` for shares.
+        width: Width in inches.
+        steps: Whether a value holds for the whole epoch: it is then drawn as a step, not as a slope.
+        description: Alternative text.
+
+    Returns:
+        SVG, or None if there are no values.
     """
     drawn = [
-        (number, style, *_points(run.history, column)) for number, run in enumerate(runs) for column, _, style in lines
+        (number, style, *_points(run, column, steps)) for number, run in enumerate(runs) for column, _, style in lines
     ]
     drawn = [item for item in drawn if len(item[2])]
     if not drawn:
@@ -83,27 +105,48 @@ def curve(runs, name, lines, *, unit="", width=STANDARD, steps=False, descriptio
 
     def draw(axes):
         for number, style, epochs, values in drawn:
-            # Earlier runs are drawn wider, so that one below another of the same values is seen.
+            # Runs below are wider, so that a run of equal values does not hide them.
+            below = len(runs) - 1 - number
+            marked = not steps and len(epochs) < MARKED_EPOCHS
             axes.plot(
                 epochs,
                 values,
                 style,
                 color=_series(number),
-                drawstyle="steps-mid" if steps else "default",
-                linewidth=LINE + LINE_BELOW * (len(runs) - 1 - number),
-                marker="o" if len(epochs) < (2 if steps else MARKED_EPOCHS) else None,
-                markersize=3,
+                linewidth=LINE + LINE_BELOW * below,
+                marker=_marker(number) if marked else None,
+                markersize=MARKER + MARKER_BELOW * below,
+                alpha=0.75 if below else 1,
             )
+            if len(epochs) == 1:
+                label = f"{100 * values[0]:.1f} %" if unit == "%" else f"{values[0]:.4g}"
+                axes.annotate(label, (epochs[0], values[0]), (7, 4), textcoords="offset points", color=_series(number))
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        _epoch_axis(axes, max(run.history["epoch"].max() for run in runs if len(run.history)))
         _scale(axes, np.concatenate([values for *_, values in drawn]), unit)
-        _legend(axes, runs, lines)
+        _legend(axes, runs, lines, marked=not steps)
 
     return _svg(draw, name, description, width, HEIGHT * (width + STANDARD) / (2 * STANDARD))
 
 
-def _legend(axes, runs, lines):
-    handles = [Line2D([], [], color=_series(number), label=run.title) for number, run in enumerate(runs)]
+def _epoch_axis(axes, last):
+    """Whole epochs only, each with room for its value."""
+    axes.set_xlim(0.5, last + 0.5)
+    if last <= 8:
+        axes.xaxis.set_major_locator(FixedLocator(range(1, int(last) + 1)))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+def _marker(number):
+    return MARKERS[number % len(MARKERS)]
+
+
+def _legend(axes, runs, lines, marked):
+    handles = [
+        Line2D([], [], color=_series(number), marker=_marker(number) if marked else None, markersize=4, label=run.title)
+        for number, run in enumerate(runs)
+    ]
     handles = handles if len(runs) > 1 else []
     if len(lines) > 1:
         handles += [Line2D([], [], color=MUTED, linestyle=style, label=word) for _, word, style in lines]
@@ -126,9 +169,9 @@ def _series(number):
     return SERIES[number % len(SERIES)]
 
 
-def step_times(runs, *, description):
-    """A box plot of the time of a step, a row a run. Returns SVG, or None where no run has step times."""
-    timed = [(number, run) for number, run in enumerate(runs) if len(run.times.get("seconds", ()))]
+def step_times(runs: Sequence[Run], *, description: str) -> Markup | None:
+    """Draw a box plot of the time of a step, one row per run. Returns SVG, or None if no run has step times."""
+    timed = [(number, run) for number, run in enumerate(runs) if len(run.times)]
     if not timed:
         return None
     boxes = [_box(run) for _, run in timed]
@@ -162,11 +205,11 @@ def step_times(runs, *, description):
         else:
             axes.set_xlim(0, high * 1.05)
 
-    return _svg(draw, "step-times", description, WIDE, 0.8 + 0.45 * len(timed))
+    return _svg(draw, "step-times", description, STANDARD, 0.8 + 0.45 * len(timed))
 
 
-def step_quantiles(run):
-    """Distribution of a run's step times in seconds: steps, mean, quantiles, mean of the last epoch."""
+def step_quantiles(run: Run) -> dict[str, float]:
+    """Return the distribution of a run's step times in seconds: steps, mean, quantiles, mean of the last epoch."""
     seconds, epoch = run.times["seconds"], run.times["epoch"]
     quantiles = np.percentile(seconds, QUANTILES)
     return {
@@ -192,10 +235,14 @@ def _box(run):
     }
 
 
-def _points(history, column):
-    pairs = [(row["epoch"], row[column]) for row in history]
-    pairs = [(epoch, value) for epoch, value in pairs if value is not None and math.isfinite(value)]
-    return np.array([epoch for epoch, _ in pairs]), np.array([value for _, value in pairs])
+def _points(run, column, steps):
+    """Epochs and finite values of a column; as steps, each value at the beginning and at the end of its epoch."""
+    table = run.history[["epoch", column]].dropna()
+    epochs, values = table["epoch"].to_numpy(float), table[column].to_numpy(float)
+    if steps:
+        epochs = np.stack([epochs - 0.5, epochs + 0.5], axis=1).ravel()
+        values = np.repeat(values, 2)
+    return epochs, values
 
 
 def _scale(axes, values, unit):
@@ -229,7 +276,7 @@ def _svg(draw, name, description, width, height):
 
 
 def _inline(svg, name, description):
-    """SVG as a part of an HTML page: no prologue, no size but its view box, the page's colours and font, own ids."""
+    """SVG for an HTML page: no prologue, no size except its view box, the page's colours and font, unique ids."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     view_box = re.search(r'viewBox="[^"]*"', svg).group()
     label = Markup.escape(description)

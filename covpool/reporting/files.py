@@ -1,53 +1,48 @@
 """The comparison as files beside the page: Markdown for people, CSV for programs, the headline metrics for DVC."""
 
 import math
-import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
-from covpool.reporting.comparison import BYTES_PER_GIB
-from covpool.reporting.sentences import published_statement, remarks_on_runs, verdicts
-from covpool.reporting.tables import figures_table, port_tables, published_conditions, reference_table
+from covpool.pipeline import markdown
+from covpool.pipeline.artifacts import SPLITS
+from covpool.reporting import tables
+from covpool.reporting.sentences import caveats, published_statement, remarks_on_runs, verdicts
+from covpool.reporting.wording import BYTES_PER_GIB
 
 #: Significant digits of the headline figures: more than a run repeats, few enough to be read in a diff.
 HEADLINE_DIGITS = 6
 
 
-def markdown(comparison):
-    """`comparison.md`: the port's two tables, the figures, and what a reader of them must know."""
-    first, second = port_tables(comparison)
-    parts = ["# Comparison", _markdown_table(first), first.note, _markdown_table(second), second.note]
+def markdown_text(comparison: dict) -> str:
+    """Return `comparison.md`: the port's two tables, the figures, and what a reader of them must know."""
+    parts = ["# Comparison"]
+    for table in tables.port_tables(comparison):
+        parts += [_table(table), table.note]
     parts += ["## Runs", _bullets(remarks_on_runs(comparison))]
     parts += ["## Verdict", _bullets(text for _, text in verdicts(comparison))]
-    against = reference_table(comparison)
-    if against:
-        parts += [_markdown_table(against)]
-    parts += ["## Every figure", _markdown_table(figures_table(comparison))]
-    parts += ["## The published row", *map(_escape, published_statement(comparison))]
-    conditions = published_conditions(comparison)
-    if conditions:
-        parts += [_markdown_table(conditions)]
+    against = tables.reference_table(comparison)
+    parts += [_table(against)] if against else []
+    parts += ["## Accuracy", *map(markdown.escape, caveats(comparison)), _table(tables.accuracy_table(comparison))]
+    figures = tables.figures_table(comparison)
+    parts += ["## Every figure", _table(figures)] if figures else []
+    parts += ["## The published figures", *map(markdown.escape, published_statement(comparison))]
+    parts += [_table(tables.published_table(comparison))]
+    conditions = tables.conditions_table(comparison)
+    parts += [_table(conditions)] if conditions else []
     return "\n\n".join(parts) + "\n"
 
 
-def _bullets(lines):
-    return "\n".join(f"- {_escape(line)}" for line in lines)
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {markdown.escape(line)}" for line in lines)
 
 
-def _markdown_table(table):
-    rule = " | ".join(["---"] + ["---:"] * (len(table.headings) - 1))
-    rows = [" | ".join(map(_escape, row)) for row in (table.headings, *table.rows)]
-    return "\n".join(f"| {row} |" for row in (rows[0], rule, *rows[1:]))
+def _table(table: tables.Table) -> str:
+    return markdown.table(table.headings, table.rows)
 
 
-#: What Markdown may take for its own; an underscore inside a word is none of it.
-_MARKDOWN = re.compile(r"[\\`*\[\]<|&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-
-
-def _escape(text):
-    """Text that Markdown shows as it is: one line, no cell borders, tags or emphasis of its own."""
-    return _MARKDOWN.sub(lambda found: "\\" + found.group(), " ".join(str(text).split()))
-
-
+#: Scores of a split in `comparison.csv`, under `<score>_<split>`.
+_CSV_SCORES = ("accuracy", "mean_class_accuracy", "macro_f1")
 CSV_COLUMNS = (
     "origin",
     "name",
@@ -74,11 +69,9 @@ CSV_COLUMNS = (
     "p90_seconds",
     "waiting_share",
     "images_per_second",
-    "split",
+    "training_seconds",
     "checkpoint",
-    "accuracy",
-    "mean_class_accuracy",
-    "macro_f1",
+    *(f"{score}_{split}" for split in SPLITS for score in _CSV_SCORES),
     "peak_bytes",
     "device_peak_bytes",
     "joules",
@@ -96,8 +89,8 @@ CSV_COLUMNS = (
 )
 
 
-def csv_rows(comparison):
-    """`comparison.csv`: a row a published device and a run."""
+def csv_rows(comparison: dict) -> Iterator[dict]:
+    """Yield the rows of `comparison.csv`: one per published device and one per run."""
     for row in comparison["published"]:
         yield {"origin": "published", **{key: row[key] for key in row if key in CSV_COLUMNS}}
     for entry in comparison["runs"]:
@@ -106,7 +99,8 @@ def csv_rows(comparison):
             found = {**entry["settings"], **entry["figures"], **(entry["against_reference"] or {})}
             known |= {key: found[key] for key in found if key in CSV_COLUMNS}
             known |= {key: entry[key] for key in ("kind", "device", "tensorflow", "arithmetic", "comparable")}
-            known |= {key: entry["evaluation"][key] for key in ("split", "checkpoint")}
+            for split, scores in entry["evaluations"].items():
+                known |= {"checkpoint": scores["checkpoint"]} | {f"{key}_{split}": scores[key] for key in _CSV_SCORES}
             known["verdict"] = entry["verdict"]["result"] if entry["verdict"] else None
             known["reason"] = "; ".join(entry["differences"]) or None
         yield known
@@ -123,7 +117,7 @@ HEADLINES = {
     "energy_kj": ("joules", 1e-3),
     "image_j": ("joules_per_image", 1),
 }
-#: The same of its scores, under a name that says of which split and checkpoint they are.
+#: Headline scores of a split: name with its unit -> score and factor to that unit.
 SCORES = {
     "acc_pct": ("accuracy", 100),
     "mean_class_acc_pct": ("mean_class_accuracy", 100),
@@ -131,20 +125,18 @@ SCORES = {
 }
 
 
-def headline_metrics(comparison):
-    """`metrics.json`: the headline figures of each run, and of each that is compared with the reference.
+def headline_metrics(comparison: dict) -> dict:
+    """Return `metrics.json`: the headline figures of each run, and of each that is compared with the reference.
 
-    Scores stand under split and checkpoint: `cpu.val_best.acc_pct`. A name of a comparison starts with the two kinds,
-    as recorded, `npu_gpu_loss_diff_pct`, `npu_gpu_step_ratio`. A run has its name there instead where its kind is also
-    that of the reference, as does the reference then, or that of another run that is compared.
+    Scores are named by split and checkpoint: `cpu.test_best.acc_pct`. The name of a comparison starts with the two
+    recorded kinds: `npu_gpu_loss_diff_pct`, `npu_gpu_step_ratio`. A run's label replaces its kind if the reference, or
+    another compared run, is of the same kind.
     """
     metrics = {}
-    for entry in comparison["runs"]:
-        if entry["status"] == "read":
-            metrics[entry["label"]] = _headlines(entry, HEADLINES)
-            if entry["evaluation"]["split"]:
-                scored = "{split}_{checkpoint}".format(**entry["evaluation"])
-                metrics[entry["label"]][scored] = _headlines(entry, SCORES)
+    for entry in tables.read_runs(comparison):
+        metrics[entry["label"]] = _headlines(entry["figures"], HEADLINES)
+        for split, scores in entry["evaluations"].items():
+            metrics[entry["label"]][f"{split}_{scores['checkpoint']}"] = _headlines(scores, SCORES)
     reference = next((entry for entry in comparison["runs"] if entry["name"] == comparison["reference"]), None)
     compared = [entry for entry in comparison["runs"] if entry.get("comparable")]
     kinds = Counter(entry["kind"] for entry in compared)
@@ -162,8 +154,8 @@ def headline_metrics(comparison):
     return metrics
 
 
-def _headlines(entry, wanted):
-    found = {name: (entry["figures"][key], factor) for name, (key, factor) in wanted.items()}
+def _headlines(figures, names):
+    found = {name: (figures[key], factor) for name, (key, factor) in names.items()}
     return {name: _headline(value * factor) for name, (value, factor) in found.items() if value is not None}
 
 

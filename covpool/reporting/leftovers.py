@@ -1,11 +1,12 @@
-"""Takes what other runs left in `runs/` and `evaluation/` out of the report's sight.
+"""Moves what other runs left in `runs/` and `evaluation/` out of the report's dependencies.
 
-DVC can't give a stage the files of a list of runs, so the report depends on the two folders as a whole. A run that is
-no longer in `devices` leaves its files there: the report would depend on what it doesn't read, and another clone, that
-never had them, would find it out of date. DVC removes such files no more than Git would, hence this.
+DVC can't make a stage depend on the files of a list of runs, so the report depends on the two folders as a whole. A run
+that is no longer in `devices` leaves its files there. The report would then depend on files that
+it does not read, and another clone, which never had them, would find it out of date. DVC does not remove such files.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from covpool.pipeline import artifacts
@@ -13,11 +14,17 @@ from covpool.pipeline import artifacts
 LEFT_OUT = Path(".covpool/left-out")
 
 
-def set_aside(root, devices):
-    """Move all that is not of a run in `devices` from `runs/` and `evaluation/` to `.covpool/left-out/`.
+def set_aside(root: Path | str, devices: Sequence[str]) -> list[Path]:
+    """Move everything to `.covpool/left-out/` that belongs to no run in `devices`.
 
-    Nothing is lost: what a stage wrote DVC has in its cache, too, and brings back when `devices` names the run again.
-    Returns the paths that were moved, relative to `root`; what was moved there earlier under the same name goes.
+    Nothing is lost: DVC's cache also has what a stage wrote, and restores it when `devices` names the run again.
+
+    Args:
+        root: The project's folder.
+        devices: Names of the runs to keep.
+
+    Returns:
+        The paths that were moved, relative to `root`. They replace older files of the same name.
     """
     root, moved = Path(root), []
     for folder in (artifacts.RUNS, artifacts.EVALUATION):

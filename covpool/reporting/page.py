@@ -1,24 +1,27 @@
-"""The report's page: one HTML file that opens without a network, without scripts, and prints.
+"""The report's page: one HTML file that opens without a network, needs no scripts, and prints well.
 
-The template holds all words that do not depend on the runs; here is what it shows. Names of classes and files come
-from users' data: the template escapes everything, and only our own style sheet and drawings are passed as they are.
+The template contains all words that do not depend on the runs; this module prepares what it shows. Names of classes and
+files come from users' data: the template escapes everything except our own style sheet and drawings.
 """
 
 import functools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
 from covpool.pipeline import artifacts
-from covpool.reporting import charts, gallery, sentences, tables
-from covpool.reporting.comparison import flatten
-from covpool.reporting.dataset import face_totals, read_dataset
+from covpool.reporting import accuracy, charts, gallery, sentences, tables, wording
+from covpool.reporting.dataset import DataSet, face_totals, read_dataset
 from covpool.reporting.published import published_figures
+from covpool.reporting.runs import Evaluation, Run
+from covpool.reporting.work import flatten
 
 TEMPLATES = Path(__file__).with_name("templates")
 
-#: More classes than this are left out of the confusion table's page form; `evaluation/` has all of them.
+#: With more classes there is no confusion table on the page; `evaluation/` has it.
 CONFUSION_CLASSES = 30
 
 #: The split that the sheet of aligned faces shows.
@@ -31,7 +34,7 @@ ENVIRONMENT = (
     ("Device", "device.name"),
     ("Devices", "device.count"),
     ("Driver", "device.driver"),
-    ("Threads of an operation", "device.threads"),
+    ("Threads per operation", "device.threads"),
     ("TensorFlow", "tensorflow.version"),
     ("TensorFlow build", "tensorflow.build"),
     ("Python", "tensorflow.python"),
@@ -43,14 +46,20 @@ ENVIRONMENT = (
     ("Changed since that revision", "code.modified"),
     ("Hash of the code", "code.hash"),
     ("Resumed", "progress.resumed"),
-    ("Start-up, in seconds", "speed.start_up"),
-    ("First step with compilation, in seconds", "speed.first_step"),
-    ("Record's content hash", "content_hash"),
+    ("Start-up in seconds", "speed.start_up"),
+    ("First step with compilation in seconds", "speed.first_step"),
+    ("Content hash of the record", "content_hash"),
 )
 
 
-def render(root, runs, comparison):
-    """The page's HTML, from what lies below `root`, the `Run`s and their comparison."""
+def render(root: Path, runs: Sequence[Run], comparison: dict) -> str:
+    """Return the HTML of the page.
+
+    Args:
+        root: The project's folder, with `data/`.
+        runs: The runs, also those that could not be read.
+        comparison: The comparison of the runs.
+    """
     usable = [run for run in runs if run.usable]
     entries = {entry["name"]: entry for entry in comparison["runs"]}
     dataset = read_dataset(root)
@@ -59,18 +68,21 @@ def render(root, runs, comparison):
         runs=[_run(run, entries[run.name], number, dataset, root) for number, run in enumerate(usable)],
         absent=[run for run in runs if not run.usable],
         comparison=comparison,
-        port_tables=tables.port_tables(comparison),
+        port_tables=tables.port_tables(comparison) if any(run.kind in ("npu", "gpu") for run in usable) else [],
         remarks=sentences.remarks_on_runs(comparison),
         verdicts=sentences.verdicts(comparison),
+        caveats=sentences.caveats(comparison),
+        accuracy_table=tables.accuracy_table(comparison),
+        published_table=tables.published_table(comparison),
         reference_table=tables.reference_table(comparison),
         figures_table=tables.figures_table(comparison),
-        published_conditions=tables.published_conditions(comparison),
+        conditions_table=tables.conditions_table(comparison),
         published_statement=sentences.published_statement(comparison),
         published=published_figures(),
         charts=_charts(usable),
         health=_health_charts(usable),
         step_times=charts.step_times(usable, description="Box plot of the time of a step of each run"),
-        step_rows=[(run.title, charts.step_quantiles(run)) for run in usable if len(run.times.get("seconds", ()))],
+        step_rows=[(run.title, charts.step_quantiles(run)) for run in usable if len(run.times)],
         dataset=dataset,
         face_totals=_face_totals(dataset),
         faces=_faces(root, dataset),
@@ -90,30 +102,41 @@ def _template():
         lstrip_blocks=True,
     )
     environment.filters.update(
-        share=tables.share,
-        fixed=tables.fixed,
-        seconds=tables.seconds,
-        count=tables.count,
-        percent=_percent,
+        share=wording.share,
+        fixed=wording.fixed,
+        seconds=wording.seconds,
+        count=wording.count,
+        duration=wording.duration,
+        interval=wording.interval,
+        percent=wording.short_percent,
         network=tables.model_text,
+        breakable=_breakable,
     )
     return environment.get_template("index.html.j2")
 
 
+def _breakable(name: str) -> Markup:
+    """A file name that a browser may break after a separator, and not within a word."""
+    return Markup("<wbr>").join(re.findall(r".+?(?:[/_-]+|$)", name, re.DOTALL))
+
+
 def _run(run, compared, number, dataset, root):
-    entry = {
+    return {
         "run": run,
         "entry": compared,
         "series": number % len(charts.SERIES) + 1,
-        "evaluation": run.evaluation,
-        "examples": None,
-        "examples_note": None,
-        "confusion": None,
+        "splits": [
+            {
+                "split": split,
+                "scores": evaluation.scores,
+                "summary": compared["evaluations"][split],
+                "near_chance": accuracy.is_near_chance(evaluation.scores),
+                "confusion": _confusion(evaluation.scores),
+                **_examples(run, evaluation, dataset, root),
+            }
+            for split, evaluation in run.evaluations.items()
+        ],
     }
-    if run.evaluation:
-        entry["confusion"] = _confusion(run.evaluation.scores)
-        entry["examples"], entry["examples_note"] = _examples(run, dataset, root)
-    return entry
 
 
 def _confusion(scores):
@@ -131,17 +154,22 @@ def _confusion(scores):
     return rows
 
 
-def _examples(run, dataset, root):
+def _examples(run: Run, evaluation: Evaluation, dataset: DataSet, root: Path) -> dict:
+    """The examples of an evaluation, or why there are none."""
+    nothing = {"examples": None}
     if dataset.hash is None:
-        return None, "No examples: data/faces is not there (`dvc repro normalise`, or `dvc pull`)."
+        return {
+            **nothing,
+            "examples_note": "No examples: data/faces does not exist (run `dvc repro normalise`).",
+        }
     if run.value("data.hash") != dataset.hash:
-        return None, "The faces in data/faces are not those of this run (their hash differs), so no examples are shown."
+        return {**nothing, "examples_note": "No examples: data/faces changed after this run (its hash differs)."}
     try:
-        faces = gallery.Faces(root, run.score("split"))
+        faces = gallery.Faces(root, evaluation.scores["split"])
     except artifacts.ArtifactError as error:
-        return None, f"No examples: {error}".replace(f"{root}/", "")
-    wrong, right = gallery.examples(run.evaluation.predictions, faces)
-    return {"wrong": wrong, "right": right}, None
+        return {**nothing, "examples_note": f"No examples: {error}".replace(f"{root}/", "")}
+    wrong, right = gallery.examples(evaluation.predictions, faces)
+    return {"examples": {"wrong": wrong, "right": right}, "examples_note": None}
 
 
 def _faces(root, dataset):
@@ -156,11 +184,11 @@ def _face_totals(dataset):
 
 
 def _charts(runs):
-    train_val = "Training values are means over the epoch's steps; dashed lines are the validation split."
+    train_val = "Solid: train, mean over the steps of the epoch. Dashed: val, after the epoch."
     drawn = (
         (
             "Loss",
-            "The total: cross entropy, L2 term and center loss.",
+            "Total: cross entropy, L2 term and center loss.",
             charts.curve(runs, "loss", [("loss", "train", "-")], description="Total loss over the epochs"),
         ),
         (
@@ -186,7 +214,7 @@ def _charts(runs):
         ),
         (
             "Learning rate",
-            "As applied in the epoch.",
+            "As applied during the epoch.",
             charts.curve(
                 runs,
                 "learning-rate",
@@ -203,7 +231,7 @@ def _health_charts(runs):
     drawn = (
         (
             "Orthogonality",
-            "Largest entry of |WᵀW − I| of the BiMap's W: near rounding while W stays on the manifold.",
+            "Largest entry of |WᵀW − I| for the BiMap weight W: near rounding while W is on the Stiefel manifold.",
             charts.curve(
                 runs,
                 "orthogonality",
@@ -214,7 +242,7 @@ def _health_charts(runs):
         ),
         (
             "Clipped eigenvalues",
-            "Share that ReEig raised to its floor or lowered to its ceiling.",
+            "Share of eigenvalues that ReEig raised to its floor or lowered to its ceiling.",
             charts.curve(
                 runs,
                 "clipped",
@@ -226,7 +254,7 @@ def _health_charts(runs):
         ),
         (
             "Condition number",
-            "Largest over smallest eigenvalue of what LogEig is given.",
+            "Largest over smallest eigenvalue of the input of LogEig.",
             charts.curve(
                 runs,
                 "condition",
@@ -240,7 +268,7 @@ def _health_charts(runs):
 
 
 def _environment_table(runs):
-    """What each run ran on, with all that its kind of device records beside what every kind has."""
+    """What each run ran on: what every kind of device records, then the settings of its own kind."""
     known = {path for _, path in ENVIRONMENT}
     settings = [key for run in runs for key in flatten(run.value("device"), "device.") if key not in known]
     settings += [f"host.settings.{key}" for run in runs for key in sorted(run.value("host.settings") or ())]
@@ -255,22 +283,22 @@ def _setting_name(path):
 def _environment(run, path):
     value = run.value(path)
     if path == "host.memory_bytes":
-        return tables.gibibytes(value)
+        return wording.gibibytes(value)
     if path in ("content_hash", "code.hash") and value:
         return value[:SHOWN_HASH]
     return _number(value)
 
 
 def _parameters(runs):
-    """The parameters, a row a key, with a column a run, or a single one where all runs have the same."""
+    """The parameters, one row per key and one column per run, or a single column if all runs have the same."""
     flat = [flatten(run.value("parameters") or {}) for run in runs]
     keys = list(dict.fromkeys(key for parameters in flat for key in parameters))
     return _table(runs, [(key, [_number(parameters.get(key)) for parameters in flat]) for key in keys])
 
 
 def _table(runs, rows):
-    """Headings and rows `(name, cells, differs)`; rows that no run has are left out, equal columns are made one."""
-    rows = [(name, cells) for name, cells in rows if any(cell != tables.ABSENT for cell in cells)]
+    """Headings and rows `(name, cells, differs)`. Rows that no run has are left out; equal columns become one."""
+    rows = [(name, cells) for name, cells in rows if any(cell != wording.ABSENT for cell in cells)]
     if len(runs) > 1 and all(len(set(cells)) == 1 for _, cells in rows):
         return {"headings": ["all runs"], "rows": [(name, cells[:1], False) for name, cells in rows]}
     return {
@@ -279,14 +307,10 @@ def _table(runs, rows):
     }
 
 
-def _percent(share):
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
-
-
 def _number(value):
-    """A value of a record as text: numbers short, lists as they are written, absent ones as a dash."""
+    """A value of a record as text: short numbers, lists as they are written, a dash for a missing value."""
     if value is None:
-        return tables.ABSENT
+        return wording.ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -1,6 +1,6 @@
-"""The figures that others published, each with its source, as the report shows them beside a run's.
+"""The figures that others published, each with its source, as the report shows them beside those of a run.
 
-They lie in `published.csv`. The first four are those of the Ascend port's README, the two tables of which the report
+They are in `published.csv`. The first four are from the two tables of the Ascend port's README, which the report
 repeats; they hold for SFEW_100, 95 epochs of 95 steps and batches of 128.
 """
 
@@ -32,13 +32,13 @@ class PublishedFigure:
     source: str
 
 
-def published_figures():
-    """All published figures, in the order of the file."""
+def published_figures() -> list[PublishedFigure]:
+    """Return all published figures, in the order of the file."""
     return [_figure(row) for row in artifacts.read_csv(FILE, PublishedFigure.__annotations__.keys() - {"text"})]
 
 
-def published_training(kind):
-    """`{"loss", "seconds_per_step"}` -> PublishedFigure of the Ascend port's training comparison for `npu` or `gpu`."""
+def published_training(kind: str) -> dict[str, PublishedFigure]:
+    """Return the figures `loss` and `seconds_per_step` of the Ascend port's training for `npu` or `gpu`."""
     return {
         figure.quantity: figure
         for figure in published_figures()

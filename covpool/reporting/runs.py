@@ -1,103 +1,114 @@
 """What the runs left behind, read without trusting it: records, curves, step times and evaluations.
 
-A run is named in `devices`; the name is a label and nothing else. What it ran on is the `kind` in its record. A record
-carries a hash of its content and those of the tables beside it, as does an evaluation, so what was edited by hand is
-told from what was written by a stage, and its figures are not used.
+A run is named in `devices`. The name is a label and nothing else: what a run ran on is the `kind` in its record. A
+record carries a hash of its content and of the tables beside it, and so does an evaluation. What was edited by hand is
+therefore noticed, and its figures are not used.
 """
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from covpool.pipeline import artifacts
-from covpool.reporting import checks
-from covpool.reporting.checks import KINDS
+from covpool.reporting import run_tables, schema
 
 READ, MISSING, REFUSED = "read", "missing", "refused"
 
-#: Energy that was measured in less than this share of the training is not that of the training.
+#: Energy that was measured for less than this share of the training is not the energy of the training.
 COVERED = 0.95
 
-#: What is said of files of before there were hashes of them.
-UNHASHED_TABLES = "its record has no hashes of history.csv and times.csv, so an edit of these can't be told"
-UNSEALED_EVALUATION = "its evaluation has no hash of its scores and predictions, so an edit of these can't be told"
+#: Order in which splits are reported: unseen people first, then the split that chose the checkpoint.
+REPORTED_SPLITS = ("test", "val", "train")
+
+#: Remarks on files of an earlier version, which hold no hashes.
+UNHASHED_TABLES = "its record has no hashes of history.csv and times.csv, so edits of them can't be detected"
+UNSEALED_EVALUATION = "its evaluation of {} has no hashes, so edits of it can't be detected"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluation/<name>/` says: `scores.json` as it is and the rows of `predictions.csv` (text)."""
+    """What `evaluation/<run>/<split>/` contains: `scores.json` as it is, and `predictions.csv` as a frame."""
 
     scores: dict
-    predictions: list
+    predictions: pd.DataFrame
 
 
 @dataclass(frozen=True)
 class Run:
     """One run named in `devices`.
 
-    `status` is `read`, `missing` (no record) or `refused` (a record that can't be believed, with the `reason`); only a
-    run that was read has a `record`, `history` (a dictionary of numbers an epoch) and `times` (arrays `epoch`
-    and `seconds`, a value a step). `notes` are remarks that a reader of its figures must know.
+    Attributes:
+        name: Its label.
+        status: `read`, `missing` (no record) or `refused` (the record can't be trusted).
+        reason: Why it is missing or refused.
+        record: The content of `run.json`; empty unless it was read, as are the following.
+        history: `history.csv`, one row per epoch.
+        times: `times.csv`, one row per step, with the columns `epoch` and `seconds`.
+        evaluations: The evaluation of each split, in the order of REPORTED_SPLITS.
+        notes: Remarks that a reader of its figures must know.
     """
 
     name: str
     status: str
     reason: str | None = None
     record: dict = field(default_factory=dict)
-    history: list = field(default_factory=list)
-    times: dict = field(default_factory=dict)
-    evaluations: dict = field(default_factory=dict)
-    notes: tuple = ()
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(artifacts.HISTORY_COLUMNS)))
+    times: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["epoch", "seconds"], dtype=float))
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
-    def usable(self):
+    def usable(self) -> bool:
+        """Whether its record was read and can be trusted."""
         return self.status == READ
 
     @property
-    def kind(self):
+    def kind(self) -> str | None:
+        """The kind of device that it ran on, as recorded: cpu, gpu or npu."""
         return self.record.get("kind")
 
     @property
-    def evaluation(self):
-        """The evaluation of the split that says most: test, which training never saw, else val, else train; or None."""
-        return next((self.evaluations[split] for split in ("test", "val", "train") if split in self.evaluations), None)
-
-    @property
-    def title(self):
-        """How people see the run: its kind, as recorded, with its label behind it where that says something else."""
+    def title(self) -> str:
+        """Its name for people: the recorded kind, followed by the label if that says something else."""
         if not self.usable:
             return self.name
         kind = self.kind.upper()
         return kind if self.name.lower() == self.kind else f"{kind} ({self.name})"
 
     @property
-    def label(self):
-        """How tables for programs name the run: its label, which never passes for another kind than it ran on."""
-        named = set(re.split(r"[^a-z]+", self.name.lower())) & set(KINDS)
+    def label(self) -> str:
+        """Its name for programs: the label, which never suggests another kind than the recorded one."""
+        named = set(re.split(r"[^a-z]+", self.name.lower())) & set(schema.KINDS)
         return f"{self.name} ({self.kind})" if self.usable and named - {self.kind} else self.name
 
-    def value(self, path):
-        """The entry of the record at a dotted path, or None where there is none."""
-        return checks.value_at(self.record, path)
-
-    def score(self, key):
-        """An entry of the evaluation's scores, or None."""
-        return self.evaluation.scores.get(key) if self.evaluation else None
+    def value(self, path: str) -> object:
+        """Return the entry of the record at a dotted path, or None if there is none."""
+        content = self.record
+        for key in path.split("."):
+            content = content.get(key) if isinstance(content, dict) else None
+        return content
 
     @property
-    def joules(self):
-        """The energy of the whole training; None where it, or too much of it, was not measured."""
+    def joules(self) -> float | None:
+        """The energy of the whole training, or None if it was not measured (or only for a part)."""
         return None if _is_partial(self.record.get("energy", {})) else self.value("energy.joules")
 
     @property
-    def joules_per_image(self):
-        """The energy of a training picture, validation and all included."""
+    def joules_per_image(self) -> float | None:
+        """The energy per training picture; it includes validation."""
         images = self.value("progress.steps") * self.value("progress.batch_size")
         return self.joules / images if self.joules is not None and images else None
 
+    @property
+    def training_seconds(self) -> float | None:
+        """Duration of the training with validation, as recorded, or None."""
+        return self.value("energy.seconds")
 
-def read_run(root, name):
-    """Read the run `name` below `root`; a run that is missing or can't be believed comes back saying so."""
+
+def read_run(root: Path | str, name: str) -> Run:
+    """Read the run `name` below `root`. A run that is missing or can't be trusted is returned with the reason."""
     folder = Path(root) / artifacts.RUNS / name
     if not (folder / "run.json").exists():
         return Run(name, MISSING, f"{(artifacts.RUNS / name / 'run.json').as_posix()} does not exist")
@@ -105,55 +116,49 @@ def read_run(root, name):
         record = artifacts.read_json(folder / "run.json")
     except artifacts.ArtifactError as error:
         return Run(name, REFUSED, _reason(error, folder))
-    problem = checks.record_problem(record, name)
+    problem = schema.record_problem(record, name)
     if problem:
         return Run(name, REFUSED, problem)
-    edited = checks.edited_files(record, folder, artifacts.RUN_TABLES)
+    edited = schema.edited_files(record, folder, artifacts.RUN_TABLES)
     if edited:
         return Run(name, REFUSED, f"{' and '.join(edited)} changed after the training: run.json holds another hash")
-    history, history_note = _read_part(checks.read_history, folder / "history.csv")
-    if history and not _agrees(record, history):
+    found, notes = {"record": record}, _record_notes(record)
+    for key, read in (("history", run_tables.read_history), ("times", run_tables.read_times)):
+        try:
+            found[key] = read(folder / f"{key}.csv")
+        except artifacts.ArtifactError as error:
+            notes.append(f"{key}.csv can't be used: {_reason(error, folder)}")
+    if not _agrees(record, found.get("history")):
         return Run(name, REFUSED, "history.csv and run.json disagree about the loss of the last epoch: one was edited")
-    times, times_note = _read_part(checks.read_times, folder / "times.csv")
-    evaluations, evaluation_notes = read_evaluations(root, name)
-    notes = [note for note in (history_note, times_note, *evaluation_notes) if note]
-    return Run(
-        name,
-        READ,
-        record=record,
-        history=history or [],
-        times=times or {},
-        evaluations=evaluations,
-        notes=tuple(_record_notes(record) + notes),
-    )
+    found["evaluations"], evaluation_notes = read_evaluations(root, name)
+    return Run(name, READ, notes=tuple(notes + evaluation_notes), **found)
 
 
-def read_evaluations(root, name):
-    """Return `({split: Evaluation}, remarks)` of a run; a remark says why a split is left out."""
-    folder = Path(root) / artifacts.EVALUATION / name
-    found = {split: read_evaluation(folder / split) for split in artifacts.SPLITS if (folder / split).is_dir()}
-    if not found:
-        return {}, [f"not evaluated: {(artifacts.EVALUATION / name).as_posix()} has no split"]
-    evaluations = {split: evaluation for split, (evaluation, _) in found.items() if evaluation is not None}
-    return evaluations, list(dict.fromkeys(remark for _, remark in found.values() if remark))
+def read_evaluations(root: Path | str, name: str) -> tuple[dict[str, Evaluation], list[str]]:
+    """Read the evaluations of a run.
 
-
-def read_evaluation(folder):
-    """`(Evaluation, remark or None)` of one split's folder, or `(None, reason)` if it can't be believed."""
-    if not (folder / "scores.json").exists():
-        return None, f"evaluation refused: {folder.name}/scores.json does not exist"
-    try:
-        scores = artifacts.read_json(folder / "scores.json")
-        problem = checks.scores_problem(scores)
-        if problem:
-            return None, f"evaluation refused: {problem}"
-        if checks.edited_files(scores, folder, ["predictions.csv"]):
-            return None, "evaluation refused: predictions.csv changed after it: scores.json holds another hash"
-        unsealed = "content_hash" not in scores or "predictions.csv" not in (scores.get("files") or {})
-        evaluation = Evaluation(scores, checks.read_predictions(folder / "predictions.csv", scores))
-        return evaluation, UNSEALED_EVALUATION if unsealed else None
-    except artifacts.ArtifactError as error:
-        return None, "evaluation refused: " + _reason(error, folder)
+    Returns:
+        The evaluation of each split that has one which can be trusted, and remarks on the others.
+    """
+    place = artifacts.EVALUATION / name
+    splits = [split for split in REPORTED_SPLITS if (Path(root) / place / split).exists()]
+    found, notes = {}, [] if splits else [f"not evaluated: {place.as_posix()} has no scores"]
+    for split in splits:
+        folder = Path(root) / place / split
+        try:
+            scores = artifacts.read_json(folder / "scores.json")
+            problem = schema.scores_problem(scores, split)
+            if not problem and schema.edited_files(scores, folder, ("predictions.csv",)):
+                problem = "predictions.csv changed after the evaluation: scores.json holds another hash"
+            if problem:
+                notes.append(f"evaluation of {split} refused: {problem}")
+                continue
+            found[split] = Evaluation(scores, run_tables.read_predictions(folder / "predictions.csv", scores))
+            if "content_hash" not in scores or "predictions.csv" not in (scores.get("files") or {}):
+                notes.append(UNSEALED_EVALUATION.format(split))
+        except artifacts.ArtifactError as error:
+            notes.append(f"evaluation of {split} refused: {_reason(error, folder)}")
+    return found, notes
 
 
 def _record_notes(record):
@@ -167,29 +172,24 @@ def _record_notes(record):
     if _is_partial(record["energy"]):
         share, joules = record["energy"]["covered"], record["energy"]["joules"]
         notes.append(
-            f"energy was measured in {100 * share:.0f} % of the training, {joules / 1000:.1f} kJ, and is left out"
+            f"energy was measured for only {100 * share:.0f} % of the training ({joules / 1000:.1f} kJ); it is left out"
         )
     return notes
 
 
 def _is_partial(energy):
-    # Records of before there was a share have all or nothing.
+    # Records of an earlier version hold no share: there the energy was measured completely or not at all.
     covered = energy.get("covered")
     return energy.get("joules") is not None and covered is not None and covered < COVERED
 
 
 def _agrees(record, history):
-    said, last = record["loss"].get("total"), history[-1]["loss"]
-    return said is None or last is None or checks.same(last, said)
-
-
-def _read_part(read, path):
-    try:
-        return read(path), None
-    except artifacts.ArtifactError as error:
-        return None, f"{path.name} can't be used: " + _reason(error, path.parent)
+    recorded = record["loss"].get("total")
+    if recorded is None or history is None or history.empty or pd.isna(history["loss"].iloc[-1]):
+        return True
+    return schema.same_number(history["loss"].iloc[-1], recorded)
 
 
 def _reason(error, folder):
-    """An error as what follows a colon in a sentence that gets its own full stop."""
+    """An error as the end of a sentence that gets its own full stop."""
     return str(error).replace(f"{folder}/", "").rstrip(".")

@@ -1,21 +1,29 @@
-"""The comparison as tables: the two of the Ascend port's README, the ratios, every figure, the conditions.
+"""The comparison as tables: figures beside the published ones, accuracies, ratios, every figure, conditions.
 
-The port's tables have a row a model and a column a device: "Model | Epochs | NPU loss | GPU loss" and "Model |
-Epochs | NPU Seconds per Step | GPU Seconds per Step". Here the published row comes first; runs that did the same work
-share a row; a device that the published row does not know has a column of its own.
+The Ascend port's README has two tables with one row per model and one column per device: "Model | Epochs | NPU loss |
+GPU loss" and "Model | Epochs | NPU Seconds per Step | GPU Seconds per Step". `port_tables` repeats them with the
+published row first. Runs that did the same work share a row; a device that was not published has a column of its own.
 """
 
 from dataclasses import dataclass
 
-from covpool.reporting.comparison import (
-    BYTES_PER_GIB,
+from covpool.reporting.published import published_figures
+from covpool.reporting.published_conditions import PUBLISHED_CONDITIONS
+from covpool.reporting.wording import (
+    ABSENT,
     DATA_NAMES,
-    PUBLISHED_CONDITIONS,
-    scored_text,
-    signed_percent,
+    count,
+    difference,
+    duration,
+    energy,
+    fixed,
+    gibibytes,
+    interval,
+    joules,
+    seconds,
+    share,
+    times_reference,
 )
-
-ABSENT = "\N{EN DASH}"
 
 #: The port's two tables: figure, its name in a heading, evaluation method.
 PORT_TABLES = (
@@ -36,27 +44,26 @@ class Table:
     note: str = ""
 
 
-def port_tables(comparison):
-    """The two tables in the port's form, with the published row and the runs' own."""
+def port_tables(comparison: dict) -> list[Table]:
+    """Return the two tables in the port's form, with the published row and the runs' rows."""
     groups = work_groups(comparison)
     columns = _device_columns(groups)
     return [_port_table(comparison["published"], groups, columns, *description) for description in PORT_TABLES]
 
 
-def work_groups(comparison):
-    """The entries of runs that can be used, those that did the same work together, the reference's first."""
+def work_groups(comparison: dict) -> list[list[dict]]:
+    """Return the entries of the runs that were read, grouped by their work, the reference's group first."""
     groups = {}
-    for entry in comparison["runs"]:
-        if entry["status"] == "read":
-            groups.setdefault(entry["work"], []).append(entry)
+    for entry in read_runs(comparison):
+        groups.setdefault(entry["work"], []).append(entry)
     return [groups[number] for number in sorted(groups)]
 
 
 def _device_columns(groups):
     """`{title: names of the runs under it}`: NPU and GPU as published, then the others.
 
-    Runs that did other work stand in other rows, so they share their kind's column; a second run of the same kind and
-    the same work needs one of its own.
+    Runs that did other work have other rows, so they share their kind's column. A second run of the same kind and the
+    same work needs a column of its own.
     """
     columns = {title: [] for title in PUBLISHED_COLUMNS}
     for group in groups:
@@ -71,7 +78,7 @@ def _device_columns(groups):
 
 
 def _port_table(published, groups, columns, key, heading, note):
-    text = _written(key)
+    text = next(write for _, name, write in PUBLISHED_ROWS if name == key)
     ours = {row["kind"].upper(): row for row in published}
     rows = [
         (f"{published[0]['model']} (published)", str(published[0]["epochs"]))
@@ -87,13 +94,13 @@ def _port_table(published, groups, columns, key, heading, note):
     return Table(("Model", "Epochs", *(f"{title} {heading}" for title in columns)), tuple(rows), note)
 
 
-def model_text(settings):
-    """A network in words: two that pool differently are two networks."""
+def model_text(settings: dict) -> str:
+    """Return a network in words. Two that pool differently are two networks."""
     return f"{settings['model']}, {settings['pooling']} pooling"
 
 
-def work_text(settings):
-    """What a run did, in words: network, data, length, batch and optimiser."""
+def work_text(settings: dict) -> str:
+    """Return what a run did, in words: network, data, length, batch and optimiser."""
     data = DATA_NAMES.get(settings["data"], settings["data"])
     images = ", ".join(f"{number} {split}" for split, number in (settings["images"] or {}).items() if number)
     return (
@@ -102,68 +109,48 @@ def work_text(settings):
     )
 
 
-def count(number, noun):
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _loss(value):
+    return fixed(value, 4)
 
 
-def fixed(value, decimals):
-    return ABSENT if value is None else f"{value:.{decimals}f}"
+def _rate(value):
+    return fixed(value, 1)
 
 
-def seconds(value):
-    """Seconds with three decimals, as published, or with three digits where that is more."""
-    return ABSENT if value is None else f"{value:.3f}" if value >= 0.1 else f"{value:#.3g}"
-
-
-def share(value):
-    return ABSENT if value is None else f"{100 * value:.1f} %"
-
-
-def times_reference(value):
-    return ABSENT if value is None else f"{value:#.3g}".rstrip(".") + " \N{MULTIPLICATION SIGN}"
-
-
-def gibibytes(value):
-    return ABSENT if value is None else f"{value / BYTES_PER_GIB:.2f} GiB"
-
-
-def difference(value):
-    return ABSENT if value is None else signed_percent(value)
-
-
-def energy(value):
-    return ABSENT if value is None else f"{value / 1000:.1f} kJ"
-
-
-def joules(value):
-    return ABSENT if value is None else f"{value:.0f} J" if value >= 100 else f"{value:#.3g} J"
-
-
-#: Rows of the table with every figure: name, key, how it is written, and whether the published runs have it.
-FIGURE_ROWS = (
-    ("Loss (total), mean of the last epoch", "loss", lambda value: fixed(value, 4), True),
-    ("\N{EN DASH} its cross entropy", "cross_entropy", lambda value: fixed(value, 4), False),
-    ("\N{EN DASH} its L2 term", "l2_loss", lambda value: fixed(value, 4), False),
-    ("\N{EN DASH} its center loss", "center_loss", lambda value: fixed(value, 4), False),
-    ("Seconds per step, mean of the last epoch", "seconds_per_step", seconds, True),
-    ("\N{EN DASH} median", "median_seconds", seconds, False),
-    ("\N{EN DASH} 90th percentile", "p90_seconds", seconds, False),
-    ("\N{EN DASH} share spent waiting for data", "waiting_share", share, False),
-    ("Images per second", "images_per_second", lambda value: fixed(value, 1), True),
-    ("Accuracy, as scored", "accuracy", share, False),
-    ("Mean class accuracy", "mean_class_accuracy", share, False),
-    ("Macro F1", "macro_f1", share, False),
-    ("Best accuracy on val while training", "best_val_accuracy", share, False),
-    ("Peak memory of the training process", "peak_bytes", gibibytes, False),
-    ("Peak memory in use on the device", "device_peak_bytes", gibibytes, False),
-    ("Energy of the training", "joules", energy, False),
-    ("\N{EN DASH} per picture", "joules_per_image", joules, False),
+#: Figures that are published, too: name, key, how it is written.
+PUBLISHED_ROWS = (
+    ("Loss (total), mean of the last epoch", "loss", _loss),
+    ("Seconds per step, mean of the last epoch", "seconds_per_step", seconds),
+    ("Images per second", "images_per_second", _rate),
 )
+_LOSS, _STEP, _IMAGES = PUBLISHED_ROWS
 
-
-def _written(key):
-    return next(text for _, name, text, _ in FIGURE_ROWS if name == key)
-
+#: Figures before and after the scores in the table of every figure: name, key, how it is written.
+FIGURE_ROWS = (
+    _LOSS,
+    ("\N{EN DASH} its cross entropy", "cross_entropy", _loss),
+    ("\N{EN DASH} its L2 term", "l2_loss", _loss),
+    ("\N{EN DASH} its center loss", "center_loss", _loss),
+    _STEP,
+    ("\N{EN DASH} median", "median_seconds", seconds),
+    ("\N{EN DASH} 90th percentile", "p90_seconds", seconds),
+    ("\N{EN DASH} share spent waiting for data", "waiting_share", share),
+    _IMAGES,
+    ("Duration of the training", "training_seconds", duration),
+    ("Best accuracy on val while training", "best_val_accuracy", share),
+    ("Peak memory of the training process", "peak_bytes", gibibytes),
+    ("Peak memory in use on the device", "device_peak_bytes", gibibytes),
+    ("Energy of the training", "joules", energy),
+    ("\N{EN DASH} per picture", "joules_per_image", joules),
+)
+#: Scores of a split: name, key, how it is written.
+SCORE_ROWS = (
+    ("Accuracy", "accuracy", share),
+    ("\N{EN DASH} 95 % interval", "interval", interval),
+    ("\N{EN DASH} chance level", "chance", share),
+    ("Mean class accuracy", "mean_class_accuracy", share),
+    ("Macro F1", "macro_f1", share),
+)
 
 REFERENCE_ROWS = (
     ("Loss difference", "loss_difference", difference),
@@ -176,37 +163,74 @@ REFERENCE_ROWS = (
 )
 
 
-def figures_table(comparison):
-    """Every figure: a row a quantity, a column a published device and a run. Rows that nobody has are left out."""
-    published, runs = comparison["published"], [entry for entry in comparison["runs"] if entry["status"] == "read"]
-    rows = [
-        ("Device", *(row["device"] for row in published), *(entry["device"] for entry in runs)),
-        ("TensorFlow", *("1.15" for _ in published), *(entry["tensorflow"] for entry in runs)),
-        ("Arithmetic", *(ABSENT for _ in published), *(entry["arithmetic"] or ABSENT for entry in runs)),
-        ("Network", *(row["model"] for row in published), *(model_text(entry["settings"]) for entry in runs)),
-        ("Data", *(row["data"] for row in published), *(_data_name(entry) for entry in runs)),
-        (
-            "Batch size",
-            *(str(row["batch_size"]) for row in published),
-            *(_setting(entry, "batch_size") for entry in runs),
-        ),
-        (
-            "Epochs \N{MULTIPLICATION SIGN} steps",
-            *(f"{row['epochs']} \N{MULTIPLICATION SIGN} {row['epoch_size']}" for row in published),
-            *(f"{_setting(entry, 'epochs')} \N{MULTIPLICATION SIGN} {_setting(entry, 'epoch_size')}" for entry in runs),
-        ),
-    ]
-    for name, key, text, known in FIGURE_ROWS:
-        if key == "accuracy":
-            rows.append(("Scored", *(ABSENT for _ in published), *(_scored(entry) for entry in runs)))
-        theirs = (text(row[key]) if known else ABSENT for row in published)
-        rows.append((name, *theirs, *(text(entry["figures"][key]) for entry in runs)))
+def read_runs(comparison: dict) -> list[dict]:
+    """Return the entries of the runs that were read."""
+    return [entry for entry in comparison["runs"] if entry["status"] == "read"]
+
+
+def published_table(comparison: dict) -> Table:
+    """Return the figures that were published, beside those of the runs: one column per device and run."""
+    published, runs = comparison["published"], read_runs(comparison)
     headings = ("", *(f"{row['kind'].upper()}, published" for row in published), *(entry["title"] for entry in runs))
-    return Table(headings, _kept(rows))
+    rows = [("Device", *(entry["device"] for entry in [*published, *runs]))]
+    for name, key, text in PUBLISHED_ROWS:
+        rows.append((name, *(text(row[key]) for row in published), *(text(entry["figures"][key]) for entry in runs)))
+    return Table(headings, tuple(rows))
 
 
-def reference_table(comparison):
-    """Runs against the reference: a row a quantity, a column a run that is compared; None where there is none."""
+def accuracy_table(comparison: dict) -> Table:
+    """Return the accuracies of the runs, one row per run and split, and the published ones below."""
+    rows = []
+    for entry in read_runs(comparison):
+        for split, scores in entry["evaluations"].items():
+            rows.append(
+                (
+                    f"{entry['title']}: {model_text(entry['settings'])}",
+                    f"{_data_name(entry)}, {split} ({count(scores['images'], 'picture')})",
+                    share(scores["accuracy"]),
+                    interval(scores["interval"]),
+                    share(scores["chance"]),
+                    f"{scores['checkpoint']} checkpoint; {scores['role']}",
+                )
+            )
+    for figure in published_figures():
+        if figure.quantity == "accuracy":
+            least = "at least " if figure.bound == "at least" else ""
+            cells = (f"{least}{figure.text} %", ABSENT, ABSENT, figure.meaning or ABSENT)
+            rows.append((f"{figure.model} (published)", figure.data, *cells))
+    headings = ("Model", "Pictures", "Accuracy", "95 % interval", "Chance level", "Remarks")
+    return Table(headings, tuple(rows))
+
+
+def figures_table(comparison: dict) -> Table | None:
+    """Return every figure of the runs: one row per quantity, one column per run; None without runs.
+
+    Rows that no run has are left out.
+    """
+    runs = read_runs(comparison)
+    if not runs:
+        return None
+    rows = [
+        ("Device", *(entry["device"] for entry in runs)),
+        ("TensorFlow", *(entry["tensorflow"] for entry in runs)),
+        ("Arithmetic", *(entry["arithmetic"] or ABSENT for entry in runs)),
+        ("Network", *(model_text(entry["settings"]) for entry in runs)),
+        ("Data", *(_data_name(entry) for entry in runs)),
+        ("Batch size", *(str(entry["settings"]["batch_size"]) for entry in runs)),
+        ("Epochs \N{MULTIPLICATION SIGN} steps", *(_length(entry["settings"]) for entry in runs)),
+        ("Finished", *(entry["finished"] or ABSENT for entry in runs)),
+        *((name, *(text(entry["figures"][key]) for entry in runs)) for name, key, text in FIGURE_ROWS),
+    ]
+    for split in dict.fromkeys(split for entry in runs for split in entry["evaluations"]):
+        scores = [entry["evaluations"].get(split) for entry in runs]
+        rows.append((f"Scored on {split}", *map(_scored, scores)))
+        for name, key, text in SCORE_ROWS:
+            rows.append((f"{name} on {split}", *(text(item and item[key]) for item in scores)))
+    return Table(("", *(entry["title"] for entry in runs)), _kept(rows))
+
+
+def reference_table(comparison: dict) -> Table | None:
+    """Return the runs against the reference: one row per quantity, one column per compared run; None without any."""
     runs = [entry for entry in comparison["runs"] if entry.get("comparable")]
     if not runs:
         return None
@@ -214,7 +238,8 @@ def reference_table(comparison):
     return Table(("", *(f"{entry['title']} against {reference_title(comparison)}" for entry in runs)), _kept(rows))
 
 
-def reference_title(comparison):
+def reference_title(comparison: dict) -> str | None:
+    """Return the title of the run that the others are measured against."""
     return next((entry["title"] for entry in comparison["runs"] if entry["name"] == comparison["reference"]), None)
 
 
@@ -226,22 +251,20 @@ def _data_name(entry):
     return DATA_NAMES.get(entry["settings"]["data"], str(entry["settings"]["data"]))
 
 
-def _scored(entry):
-    scored = entry["evaluation"]
-    text = scored_text(scored["split"], scored["checkpoint"])
-    if text is None:
+def _length(settings):
+    return f"{settings['epochs']} \N{MULTIPLICATION SIGN} {settings['epoch_size']}"
+
+
+def _scored(scores):
+    if scores is None:
         return ABSENT
-    epoch = "" if scored["epoch"] is None else f" (epoch {scored['epoch']})"
-    return f"{text}{epoch}, {count(scored['images'], 'picture')}"
+    epoch = "" if scores["epoch"] is None else f" (epoch {scores['epoch']})"
+    return f"{count(scores['images'], 'picture')}, {scores['checkpoint']} checkpoint{epoch}"
 
 
-def _setting(entry, key):
-    return str(entry["settings"][key])
-
-
-def published_conditions(comparison):
-    """What differs between the published measurement and the runs: a row a condition; None where nothing does."""
-    runs = [entry for entry in comparison["runs"] if entry["status"] == "read"]
+def conditions_table(comparison: dict) -> Table | None:
+    """Return what differs between the published measurement and the runs, one row per condition; None if none does."""
+    runs = read_runs(comparison)
     differing = [{item["what"]: item for item in entry["differs_from_published"]} for entry in runs]
     rows = []
     for what in sorted({what for items in differing for what in items}, key=PUBLISHED_CONDITIONS.index):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from covpool.pipeline import artifacts
+from covpool.reporting import page
 
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 SIZE = 112
@@ -134,7 +135,7 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
 
-    def add_run(self, name, kind=None, *, change=None, evaluate=True, seal=True, seed=0, **figures):
+    def add_run(self, name, kind=None, *, change=None, evaluate=True, seal=True, seed=0, skill=1.9, **figures):
         """A run with its record, history, times and evaluation; `change(record)` alters the record before its seal."""
         kind, device, loss, seconds = (kind or DEVICES[name][0], *DEVICES.get(name, DEVICES[kind or name])[1:])
         loss, seconds = figures.get("loss", loss), figures.get("seconds", seconds)
@@ -148,13 +149,16 @@ class Project:
             change(record)
         self.write_json(f"runs/{name}/run.json", artifacts.seal(record) if seal else record)
         if evaluate:
-            self.add_evaluation(name, rng)
+            for split in ("val", "test"):
+                if any(row["split"] == split for row in self.rows):
+                    self.add_evaluation(name, rng, split, skill)
         return record
 
     def reseal(self, name):
         """Seal the record of a run and its evaluation again, after an edit that is not what a test is about."""
-        for path in (f"runs/{name}/run.json", f"evaluation/{name}/val/scores.json"):
-            if (self.root / path).exists():
+        for file in [self.root / f"runs/{name}/run.json", *self.root.glob(f"evaluation/{name}/*/scores.json")]:
+            path = file.relative_to(self.root)
+            if file.exists():
                 content = json.loads((self.root / path).read_text(encoding="utf-8"))
                 content["files"] = artifacts.file_hashes((self.root / path).parent, content["files"])
                 self.write_json(path, artifacts.seal(content))
@@ -207,16 +211,17 @@ class Project:
                 "images_per_second": BATCH / float(np.mean(last)),
             },
             "memory": {"peak_bytes": 3 * 2**30 + 12345},
-            "energy": {"joules": 18400.0 if kind == "gpu" else None},
+            "energy": {"joules": 18400.0 if kind == "gpu" else None, "seconds": 400.0},
         }
 
-    def add_evaluation(self, name, rng):
-        rows = [row for row in self.rows if row["split"] == "val"]
+    def add_evaluation(self, name, rng, split="val", skill=1.9):
+        """Scores and predictions of a split; the higher the skill, the more answers are correct."""
+        rows = [row for row in self.rows if row["split"] == split]
         predictions, confusion = [], np.zeros((len(self.classes),) * 2, int)
         for row in rows:
             actual = self.classes.index(row["class"])
             logits = rng.normal(size=len(self.classes))
-            logits[actual] += 1.9
+            logits[actual] += skill
             p = np.exp(logits) / np.exp(logits).sum()
             predicted = int(p.argmax())
             confusion[actual, predicted] += 1
@@ -243,14 +248,13 @@ class Project:
                     "f1": float(f1),
                 }
             )
-        self.write_csv(
-            f"evaluation/{name}/val/predictions.csv", artifacts.predictions_columns(self.classes), predictions
-        )
+        columns = artifacts.predictions_columns(self.classes)
+        self.write_csv(f"evaluation/{name}/{split}/predictions.csv", columns, predictions)
         self.write_json(
-            f"evaluation/{name}/val/scores.json",
+            f"evaluation/{name}/{split}/scores.json",
             artifacts.seal(
                 {
-                    "split": "val",
+                    "split": split,
                     "checkpoint": "best",
                     "epoch": 11,
                     "images": len(rows),
@@ -261,7 +265,7 @@ class Project:
                     "per_class": per_class,
                     "confusion": confusion.tolist(),
                     "classes": list(self.classes),
-                    "files": artifacts.file_hashes(self.root / "evaluation" / name / "val", ["predictions.csv"]),
+                    "files": artifacts.file_hashes(self.root / "evaluation" / name / split, ["predictions.csv"]),
                 }
             ),
         )
@@ -328,3 +332,9 @@ def project(tmp_path):
 @pytest.fixture(scope="session")
 def make_project():
     return Project
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """The page takes most of the time, and has tests of its own."""
+    monkeypatch.setattr(page, "render", lambda *_: "")
