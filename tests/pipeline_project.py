@@ -30,7 +30,7 @@ SMALL = {
 }
 
 
-def make_project(folder, changes=None):
+def make_project(folder, changes=None, commit_pictures=True):
     """A copy of the project's files with pictures and links to the environments, committed; nothing has run."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, stdout=subprocess.PIPE)
     for name in filter(None, listed.stdout.decode().split("\0")):
@@ -38,18 +38,26 @@ def make_project(folder, changes=None):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     link_environments(folder)
+    draw_pictures(folder / "pictures")
+    change(folder, {**SMALL, **(changes or {})})
+    git(folder, "init", "-q")
+    if not commit_pictures:
+        (folder / ".git/info/exclude").write_text("/pictures/\n")
+    commit(folder, "start")
+    return folder
+
+
+def draw_pictures(folder):
+    """Noise in a colour for each class: a task so easy that a few steps learn it."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for number, name in enumerate(CLASSES):
+            colour = [30 + 150 * (number >> bit & 1) for bit in range(3)]
             for index in range(6 if split == "train" else 2):
-                path = folder / "pictures" / split / name / f"{index}.png"
+                path = folder / split / name / f"{index}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = rng.integers(0, 60, (60, 60, 3)) + 25 * number
+                pixels = rng.integers(0, 60, (60, 60, 3)) + colour
                 Image.fromarray(pixels.astype(np.uint8)).save(path)
-    change(folder, {**SMALL, **(changes or {})})
-    git(folder, "init", "-q")
-    commit(folder, "start")
-    return folder
 
 
 def link_environments(folder):
