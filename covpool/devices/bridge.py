@@ -30,8 +30,8 @@ def load(name):
     """The Bridge for the run `name`; DeviceError where this Python has no npu_bridge or can't import it."""
     if not is_installed():
         raise DeviceError(
-            f"device {name!r} is an NPU, and this Python ({sys.executable}) has no npu_bridge: name one that has it in "
-            f"device_options.{name}.python, or in COVPOOL_TF_PYTHON."
+            f"device {name!r} is an NPU, but this Python ({sys.executable}) has no npu_bridge: set "
+            f"device_options.{name}.python or COVPOOL_TF_PYTHON to a Python that has it."
         )
     try:
         npu_init = importlib.import_module("npu_bridge.npu_init")
@@ -39,7 +39,8 @@ def load(name):
     # Whatever a library of CANN that is missing or does not fit makes of it.
     except Exception as error:
         raise DeviceError(
-            f"device {name!r}: npu_bridge can't be imported ({type(error).__name__}: {error}): is CANN installed, and its set_env.sh sourced?"
+            f"device {name!r}: npu_bridge can't be imported ({type(error).__name__}: {error}). Check that CANN is "
+            "installed, and source its set_env.sh."
         ) from error
     # The wrapper for several devices came with the newer ones, in place of the class NPUDistributedOptimizer.
     newer = hasattr(npu_init, "npu_distributed_optimizer_wrapper")

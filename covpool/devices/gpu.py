@@ -25,8 +25,8 @@ NEWEST_OF_CUDA_10 = (7, 5)
 
 #: Which TensorFlow drives which GPU; told wherever one is not found.
 WHICH_BUILD = (
-    "TensorFlow 1.15 as published drives GPUs of CUDA 10.0 (Turing, Volta and older); for newer ones name in "
-    "device_options.{name}.python a Python that has NVIDIA's own TensorFlow 1.15, or a TensorFlow 2 with CUDA"
+    "TensorFlow 1.15 from PyPI supports the GPUs of CUDA 10.0 (Turing, Volta and older); for newer ones set "
+    "device_options.{name}.python to a Python that has NVIDIA's own TensorFlow 1.15, or a TensorFlow 2 with CUDA"
 )
 
 
@@ -34,8 +34,8 @@ def open_gpu(name, options, workers=ALONE):
     """The GPU that `options`, a `params.GpuOptions`, describe; for workers, each its own, counted from it on."""
     if not tf.test.is_built_with_cuda():
         raise DeviceError(
-            f"device {name!r} is a GPU, and this TensorFlow ({tf.version.VERSION}) was built without CUDA, as are the builds intel and tf2 of "
-            f"`make setup`; the build stock has it. {WHICH_BUILD.format(name=name)}."
+            f"device {name!r} is a GPU, but this TensorFlow ({tf.version.VERSION}) was built without CUDA, like the "
+            f"builds intel and tf2 of `make setup`; the build stock has CUDA. {WHICH_BUILD.format(name=name)}."
         )
     card = _card(name, options.visible_device + workers.local_rank)
     # Not by the session's visible_device_list: TensorFlow 1.15 aborts on that where CUDA finds no card.
@@ -46,7 +46,8 @@ def open_gpu(name, options, workers=ALONE):
     found = [device for device in device_lib.list_local_devices(config) if device.device_type == "GPU"]
     if not found:
         raise DeviceError(
-            f"device {name!r} is GPU {card}, and TensorFlow {tf.version.VERSION} finds none: see what `nvidia-smi` shows. {WHICH_BUILD.format(name=name)}."
+            f"device {name!r} is GPU {card}, but TensorFlow {tf.version.VERSION} finds no GPU: check the output of "
+            f"`nvidia-smi`. {WHICH_BUILD.format(name=name)}."
         )
     fields = dict(part.split(": ", 1) for part in found[0].physical_device_desc.split(", ") if ": " in part)
     _refuse_newer(name, fields, cuda_version())
@@ -86,16 +87,9 @@ def _refuse_newer(name, fields, cuda):
         return
     if tuple(map(int, capability.groups())) > NEWEST_OF_CUDA_10:
         raise DeviceError(
-            "device {!r} is {}, of compute capability {}, and TensorFlow {} was built with CUDA {}, which knows none "
-            "beyond {}.{}. {}.".format(
-                name,
-                fields.get("name"),
-                capability.group(),
-                tf.version.VERSION,
-                cuda,
-                *NEWEST_OF_CUDA_10,
-                WHICH_BUILD.format(name=name),
-            )
+            f"device {name!r} is {fields.get('name')} with compute capability {capability.group()}, but TensorFlow "
+            f"{tf.version.VERSION} was built with CUDA {cuda}, which supports at most "
+            f"{'.'.join(map(str, NEWEST_OF_CUDA_10))}. {WHICH_BUILD.format(name=name)}."
         )
 
 
@@ -106,10 +100,9 @@ def _card(name, number):
     # CUDA looks no further than the first that is no card: -1, nothing at all.
     cards = list(itertools.takewhile(_CARD.match, (each.strip() for each in _LEFT_VISIBLE.split(","))))
     if number >= len(cards):
-        left = "{} card(s), {}, counted from 0".format(len(cards), ",".join(cards))
+        left = f"{len(cards)} card(s), {','.join(cards)}, counted from 0"
         raise DeviceError(
-            "device {!r}: visible_device is {}, and CUDA_VISIBLE_DEVICES leaves {}.".format(
-                name, number, left if cards else f"no card: it is {_LEFT_VISIBLE!r}"
-            )
+            f"device {name!r}: visible_device is {number}, but CUDA_VISIBLE_DEVICES leaves "
+            f"{left if cards else f'no card: it is {_LEFT_VISIBLE!r}'}."
         )
     return cards[number]

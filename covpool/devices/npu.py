@@ -1,8 +1,8 @@
 """An Ascend NPU as a device, through npu_bridge, for TensorFlow 1.15 on Ascend hosts.
 
 TensorFlow knows no NPU as a device of its own: the adapter's graph optimiser takes what would run on the processor and
-runs it on the chip. What it is told comes from the run's options by way of `covpool.config.npu_keys`, which refuses what
-the adapter would pass over or die of. See docs/npu.md. Written against the adapter's sources and documents, tested
+runs it on the chip. Its options come from the run's options by way of `covpool.config.npu_keys`, which refuses what the
+adapter would ignore or crash on. See docs/npu.md. Written against the adapter's sources and documents, tested
 against a stand-in that enforces them; never run on hardware yet.
 """
 
@@ -116,7 +116,7 @@ def session_config(parameters):
 def _refuse_unread(name, parameters, adapter):
     unread = npu_session.unread(parameters, adapter.generation)
     if unread:
-        raise DeviceError("device {!r}: {}.".format(name, "; ".join("{}: {}".format(*each) for each in unread)))
+        raise DeviceError(f"device {name!r}: {'; '.join(map(': '.join, unread))}.")
 
 
 def _check_files(name, parameters):
@@ -124,7 +124,7 @@ def _check_files(name, parameters):
     for key in ("fusion_switch_file", "modify_mixlist", "op_precision_mode", "aoe_config_file"):
         path = parameters.get(key)
         if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
-            raise DeviceError(f"device {name!r}: {key} is {path}, which can't be read.")
+            raise DeviceError(f"device {name!r}: {key} must be a file that this user can read, got {path}.")
     if "work_path" in parameters:
         _check_folder(name, "work_path", parameters["work_path"])
 
@@ -141,7 +141,7 @@ def _check_folders(name, options, make):
                     folder = _existing(folder)
             except OSError as error:
                 raise DeviceError(
-                    f"device {name!r}: {key} is {folder}, a folder that can't be made: {error.strerror}."
+                    f"device {name!r}: can't make the folder of {key}, {folder}: {error.strerror}."
                 ) from error
             _check_folder(name, key, folder)
 
@@ -158,9 +158,9 @@ def _existing(folder):
 
 def _check_folder(name, key, folder):
     if not os.path.isdir(folder):
-        raise DeviceError(f"device {name!r}: {key} is {folder}, and there is no such folder.")
+        raise DeviceError(f"device {name!r}: {key} must be an existing folder, got {folder}.")
     if not os.access(folder, os.R_OK | os.W_OK):
-        raise DeviceError(f"device {name!r}: {key} is {folder}, a folder that this user can't read and write.")
+        raise DeviceError(f"device {name!r}: {key} must be a folder that this user can read and write, got {folder}.")
 
 
 def _find(name, number):
@@ -175,9 +175,8 @@ def _find(name, number):
         return smi.Accelerator(number, None, None)
     there = ", ".join(map(str, sorted({npu.number for npu in shown} | set(chips))))
     raise DeviceError(
-        "device {!r} is NPU {}, and this host {} (by npu-smi and {}).".format(
-            name, number, "has only " + there if there else "has none", DEVICE_FILES
-        )
+        f"device {name!r} is NPU {number}, but this host has {f'only {there}' if there else 'no NPU'} "
+        f"(according to npu-smi and {DEVICE_FILES})."
     )
 
 
@@ -199,7 +198,8 @@ def _choose(name, number):
     for variable in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
         if os.environ.get(variable, str(number)) != str(number):
             raise DeviceError(
-                f"device {name!r}: visible_device is {number}, and the environment has {variable}={os.environ[variable]}: let them agree, or unset it."
+                f"device {name!r}: visible_device is {number}, but the environment has {variable}="
+                f"{os.environ[variable]}: set both to the same number, or unset {variable}."
             )
     os.environ["ASCEND_DEVICE_ID"] = str(number)
 

@@ -51,7 +51,7 @@ def unread(parameters, adapter):
     for key, value in parameters.items():
         parameter = npu_keys.PARAMETERS[key]
         if adapter not in parameter.adapters:
-            instead = f"; it wants {parameter.instead}" if parameter.instead else ""
+            instead = f"; use {parameter.instead} instead" if parameter.instead else ""
             found.append((key, f"this npu_bridge does not read it{instead}"))
         elif adapter == npu_keys.OLD and value in parameter.new_values:
             found.append((key, f"this npu_bridge does not know the value {value!r}"))

@@ -55,14 +55,14 @@ def rows():
     # npu_bridge, which is imported below, must leave nothing behind for the runs.
     environment = dict(os.environ)
     build, host = describe_tensorflow(), describe_host()
-    yield "Python", "{} ({})".format(build["python"], sys.executable)
+    yield "Python", f"{build['python']} ({sys.executable})"
     yield (
         "TensorFlow",
         "{version}, build {build}".format(**build)
         + (", with CUDA" if tf.test.is_built_with_cuda() else ", without CUDA"),
     )
     yield "Processor", "{cpu}, {cores} cores for this process".format(**host)
-    yield "Its features", " ".join(cpu_features()) or "not told"
+    yield "Its features", " ".join(cpu_features()) or "unknown"
     yield "Memory", "{:.1f} GiB".format(host["memory_bytes"] / 2**30)
     yield "GPUs", _shown(smi.nvidia_gpus(), "nvidia-smi")
     yield "CUDA", "; ".join(_variables(CUDA_VARIABLES)) or "no variable set"
@@ -74,7 +74,7 @@ def rows():
 
 
 def _shown(accelerators, tool):
-    return "; ".join("{} {} (driver {})".format(*each) for each in accelerators) or f"none shown by {tool}"
+    return "; ".join("{} {} (driver {})".format(*each) for each in accelerators) or f"{tool} shows none"
 
 
 def _variables(names):
@@ -86,7 +86,7 @@ def _npu_bridge():
         found = bridge.load("npu")
     except DeviceError:
         return "can't be imported, see below" if bridge.is_installed() else "not installed"
-    return "{}, like the adapter of {}".format(found.version or "version not told", found.generation)
+    return f"{found.version or 'version unknown'}, like the adapter of {found.generation}"
 
 
 def main():

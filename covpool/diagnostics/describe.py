@@ -123,13 +123,14 @@ def _summary(params, device, graph):
         [(name, tensor.dtype.name, tensor.shape.as_list()) for name, tensor in sorted(inputs.items())],
     )
     variables = sorted({each.op.name: each for each in graph.all_variables}.items())
-    yield f"{len(variables)} variables, {sum(each.shape.num_elements() * each.dtype.size for _, each in variables) / 1e6:.1f} MB with the optimiser's and the averages."
+    size = sum(each.shape.num_elements() * each.dtype.size for _, each in variables)
+    yield f"{len(variables)} variables, {size / 1e6:.1f} MB, including those of the optimiser and the moving averages."
     yield ""
     kept = [each for each in operations if "_keep_dtype" in each.node_def.attr]
-    yield f"{len(operations)} operations, {len(kept)} of them kept in float32 whatever the precision mode:"
+    yield f"{len(operations)} operations, {len(kept)} of them kept in float32 in every precision mode:"
     yield ""
     counts = collections.Counter(operation.type for operation in operations)
-    yield from _table(("operation", "how often"), sorted(counts.items()))
+    yield from _table(("operation", "count"), sorted(counts.items()))
     if device.workers.count > 1:
         yield from _exchanges(device, operations)
     yield "## Shapes that are open"
@@ -139,9 +140,9 @@ def _summary(params, device, graph):
         "None."
         if not found
         else (
-            "Of these, the reserve spaces of FusedBatchNormV3 are for cuDNN; BroadcastGradientArgs depends on constants "
-            "only, so that TensorFlow computes it before the device sees the graph. Any other would be compiled anew for "
-            "each shape."
+            "Two kinds are harmless: the reserve spaces of FusedBatchNormV3 are for cuDNN only, and TensorFlow "
+            "computes BroadcastGradientArgs from constants before the device sees the graph. "
+            "Any other tensor makes the device compile again for each new shape."
         )
     )
     yield ""
@@ -150,10 +151,10 @@ def _summary(params, device, graph):
 
 def _which_worker(workers, wanted):
     if workers.count == wanted:
-        return f"Worker 0 of {wanted}; the others have the same graph but for constants."
+        return f"Worker 0 of {wanted}; the others have the same graph except for constants."
     return (
-        f"The run has {wanted} workers. What they exchange is not shown, and the batch is that of a worker by itself: this "
-        f"Python ({sys.executable}) has no Horovod; `make setup-workers` builds it."
+        f"The run has {wanted} workers. What they exchange is not shown, and the batch is that of a single worker: "
+        f"this Python ({sys.executable}) has no Horovod. Run `make setup-workers` to build it."
     )
 
 
@@ -219,7 +220,7 @@ def main():
         write(params, device, options.out)
     except (DeviceError, ParamsError, OSError) as error:
         sys.exit(f"describe: {error}")
-    print("describe: see {}".format(options.out / "summary.md"))
+    print(f"describe: see {options.out / 'summary.md'}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def run_side(side, start, steps, rate, out):
         str(out),
     ]
     if subprocess.run(command + ([] if rate is None else ["--learning-rate", str(rate)])).returncode:
-        raise ParityError(f"the side {side} could not be run, see above.")
+        raise ParityError(f"the side {side} failed, see above.")
     return parity_record.read(out)
 
 
@@ -167,10 +167,14 @@ def _verdict_of_losses(found):
     tolerance, steps = found["tolerance"], found["steps"]
     if found["diverges"] is None:
         worst = max(row["difference"] for row in steps)
-        return f"Within the tolerance of {tolerance:g} in all of {len(steps)} steps; the largest difference of the loss is {worst:.2g}."
+        return (
+            f"Within the tolerance of {tolerance:g} in all {len(steps)} steps; "
+            f"the largest difference of the loss is {worst:.2g}."
+        )
     row = steps[found["diverges"] - 1]
-    return "Beyond the tolerance of {:g} from step {} of {} on: {} beside {}.".format(
-        tolerance, row["step"], len(steps), _loss(row["one"]), _loss(row["other"])
+    return (
+        f"Beyond the tolerance of {tolerance:g} from step {row['step']} of {len(steps)} on: "
+        f"{_loss(row['one'])} and {_loss(row['other'])}."
     )
 
 
@@ -178,8 +182,11 @@ def _verdict_of_layers(found):
     tolerance, layers, beyond = found["layer_tolerance"], found["layers"], found["layers_beyond"]
     if not beyond:
         worst = max(layers.values(), default=0.0)
-        return f"In the first step no layer's output is apart by more than {worst:.2g}."
-    return f"In the first step {len(beyond)} of {len(layers)} layers' outputs are beyond the tolerance of {tolerance:g}, from {beyond[0]} on: {_number(layers[beyond[0]])}."
+        return f"In the first step no layer's output differs by more than {worst:.2g}."
+    return (
+        f"In the first step the outputs of {len(beyond)} of {len(layers)} layers are beyond the tolerance of "
+        f"{tolerance:g}, from {beyond[0]} on: {_number(layers[beyond[0]])}."
+    )
 
 
 def _loss(value):
@@ -204,7 +211,9 @@ def main():
         help="a name in device_options, name@build, name@/path/of/python, or the .npz of a side that ran elsewhere",
     )
     parser.add_argument("--steps", type=int, default=20, help="default %(default)s")
-    parser.add_argument("--learning-rate", type=float, help="default: that of the first epoch; 0: the weights stay")
+    parser.add_argument(
+        "--learning-rate", type=float, help="default: that of the first epoch; 0: the weights do not change"
+    )
     parser.add_argument("--checkpoint", type=Path, help="prefix of the weights to start from; default: the first's")
     parser.add_argument(
         "--tolerance", type=float, default=1e-3, help="of the data's loss in each step, relative; default %(default)s"
@@ -218,11 +227,11 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("parity"), help="folder to write to; default %(default)s")
     options = parser.parse_args()
     if options.steps < 1:
-        parser.error(f"--steps is {options.steps}: wanted 1 or more")
+        parser.error(f"--steps must be 1 or more, got {options.steps}")
     if any(map(is_file, options.sides)) and not (all(map(is_file, options.sides)) or options.checkpoint):
-        parser.error("--checkpoint is wanted beside a side that ran elsewhere: the weights that it started from")
+        parser.error("--checkpoint is required with a side that ran elsewhere: name the weights that it started from")
     if options.checkpoint and not options.checkpoint.with_name(options.checkpoint.name + ".index").is_file():
-        parser.error(f"--checkpoint {options.checkpoint}: there is no {options.checkpoint}.index")
+        parser.error(f"--checkpoint must be the prefix of a checkpoint, but {options.checkpoint}.index does not exist")
     try:
         params = load_params()
         for side in options.sides:
@@ -243,7 +252,7 @@ def main():
             stream.write("\n".join(report(found)) + "\n")
     except (ParityError, parity_record.RecordError, ParamsError, OSError) as error:
         sys.exit(f"parity: {error}")
-    print("parity: {} See {}.".format(verdict(found), options.out / "parity.md"))
+    print(f"parity: {verdict(found)} See {options.out / 'parity.md'}.")
     sys.exit(0 if agree(found) else 1)
 
 

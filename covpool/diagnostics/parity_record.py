@@ -91,18 +91,19 @@ def read(path):
         with np.load(str(path), allow_pickle=False) as stream:
             found = {name: stream[name] for name in stream.files}
     except FileNotFoundError:
-        raise RecordError(f"there is no {path}.") from None
+        raise RecordError(f"{path} does not exist.") from None
     except _UNREADABLE as error:
         raise RecordError(
-            f"{path} is damaged, or no file of covpool.diagnostics.parity_side ({type(error).__name__}: {error})."
+            f"{path} is damaged, or was not written by covpool.diagnostics.parity_side "
+            f"({type(error).__name__}: {error})."
         ) from None
     if not {"values", "gradients", "variables", "about"} <= set(found):
         raise RecordError(f"{path} was not written by covpool.diagnostics.parity_side.")
     about = _about(found)
     if not isinstance(about.get("work"), dict):
         raise RecordError(
-            f"{path} does not say what was computed, as those of an older covpool.diagnostics.parity_side: run that side "
-            "again."
+            f"{path} does not say what was computed; an older covpool.diagnostics.parity_side wrote it. "
+            "Run that side again."
         )
     steps, variables = about["work"].get("steps"), len(found["variables"])
     shapes = {"values": (steps, len(VALUES)), "gradients": (steps, variables)}
@@ -110,7 +111,7 @@ def read(path):
     wrong += [name for name in found if name not in ("about", "variables") and found[name].dtype.kind != "f"]
     wrong += [name for name in ("device", "tensorflow") if not isinstance(about.get(name), dict)]
     if wrong:
-        raise RecordError("{} is damaged ({}): run that side again.".format(path, ", ".join(wrong)))
+        raise RecordError(f"{path} is damaged ({', '.join(wrong)}). Run that side again.")
     return found
 
 
@@ -126,9 +127,9 @@ def refuse_other_work(one, other):
     """RecordError that lists what is given for each side, where two sides were not to compute the same."""
     ones, others = _about(one), _about(other)
     told = [
-        "{}: {} and {}".format(what, *(_short(side["work"].get(what, "not told")) for side in (ones, others)))
+        "{}: {} and {}".format(what, *(_short(side["work"].get(what, "unknown")) for side in (ones, others)))
         for what in list(ones["work"]) + [each for each in others["work"] if each not in ones["work"]]
-        if ones["work"].get(what, "not told") != others["work"].get(what, "not told")
+        if ones["work"].get(what, "unknown") != others["work"].get(what, "unknown")
     ]
     for what, names in (("variables", _variables), ("layers", layers)):
         told += (
@@ -143,9 +144,8 @@ def refuse_other_work(one, other):
     ]
     if told:
         raise RecordError(
-            "{} and {} were not given the same work, so nothing follows for the devices: {}.".format(
-                ones["side"], others["side"], "; ".join(told)
-            )
+            f"{ones['side']} and {others['side']} did not compute the same thing, so the devices can't be compared: "
+            f"{'; '.join(told)}."
         )
 
 

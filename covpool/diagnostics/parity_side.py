@@ -2,9 +2,9 @@
 
     stages/tf -m covpool.diagnostics.parity_side --device cpu --start PREFIX --steps 20 --out cpu.npz
 
-`covpool.diagnostics.parity` starts it once for each side, so that each has an interpreter, and a TensorFlow, of its own.
-Dropout is off, because a device with a dropout of its own draws other masks; a loop on the device is taken apart into
-its steps; there is one worker. The optimiser starts anew.
+`covpool.diagnostics.parity` starts it once for each side, so that each side has its own interpreter and TensorFlow.
+Dropout is off, because a device with its own dropout draws other masks. A loop on the device is run step by step.
+There is one worker, and the optimiser starts without a state.
 """
 
 import argparse

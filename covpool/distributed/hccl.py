@@ -55,9 +55,10 @@ class HcclWorkers(Several):
         except tf.errors.OpError as error:
             if not any(word in str(error).lower() for word in ("hccl", "hcom")):
                 raise
+            first_line = str(error).split("\n")[0]
             raise LostWorkers(
-                "the NPUs can't exchange: another worker has ended, can't be reached, or differs ({}); run again to go "
-                "on from the last state.".format(str(error).split("\n")[0])
+                "the NPUs can't exchange data: another worker has ended, can't be reached, or has a different graph "
+                f"({first_line}). Run the same command again to resume from the last state."
             ) from error
 
 

@@ -30,7 +30,7 @@ CHIEF_NEEDS = ("CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZ
 BESIDE = {TABLE: CHIEF_NEEDS, CHIEF: (TABLE, "RANK_SIZE", "RANK_ID")}
 #: A worker's number where a chief connects them: HCCL tells it only when it is connected.
 RANK = "COVPOOL_RANK"
-#: Set for a worker that `covpool.distributed.launcher` started, with all others, on this host: the process id of the launcher.
+#: Set for a worker that `covpool.distributed.launcher` started, with all others, on this host: the launcher's PID.
 LAUNCHER = "COVPOOL_LAUNCHER"
 DEFAULT_JOB = "covpool"
 #: Of rank tables; 1.2 is the one of SuperPoDs, whose server_list is the same.
@@ -38,7 +38,7 @@ VERSIONS = ("1.0", "1.2")
 
 
 class ClusterError(ValueError):
-    """The environment does not connect so many workers; the message says which variable, and what is wanted."""
+    """The environment does not connect so many workers; the message names the variable and what it must be."""
 
 
 def members(workers, first_device, environment):
@@ -51,17 +51,14 @@ def members(workers, first_device, environment):
     _check_chief(workers, environment)
     if environment["CM_WORKER_IP"] != environment["CM_CHIEF_IP"]:
         raise ClusterError(
-            "CM_WORKER_IP is {} and CM_CHIEF_IP {}: with a chief all workers are started on its host. For several "
-            "hosts use a rank table, or start each worker by hand.".format(
-                environment["CM_WORKER_IP"], environment["CM_CHIEF_IP"]
-            )
+            f"CM_WORKER_IP is {environment['CM_WORKER_IP']} and CM_CHIEF_IP is {environment['CM_CHIEF_IP']}: all "
+            "workers must run on the chief's host. For several hosts use a rank table, or start each worker by hand"
         )
     devices = range(first_device, first_device + workers)
     if int(environment["CM_CHIEF_DEVICE"]) not in devices:
         raise ClusterError(
-            "CM_CHIEF_DEVICE is {}: wanted the chip of one of the workers, {} to {}".format(
-                environment["CM_CHIEF_DEVICE"], devices[0], devices[-1]
-            )
+            f"CM_CHIEF_DEVICE must be the chip of one of the workers, {devices[0]} to {devices[-1]}, "
+            f"got {environment['CM_CHIEF_DEVICE']}"
         )
     return [Member(rank, rank, workers, device, tuple(devices)) for rank, device in enumerate(devices)]
 
@@ -114,13 +111,12 @@ def own(workers, environment):
         return Member(rank, 0, workers, device)
     size = _number("RANK_SIZE", environment, 1, None)
     if size != workers:
-        raise ClusterError(f"RANK_SIZE is {size}, and device_options has workers: {workers}")
+        raise ClusterError(f"RANK_SIZE is {size}, but device_options has workers: {workers}")
     found = next((each for each in _of_table(environment[TABLE], workers) if each.rank == rank), None)
     if found is None or found.device != device:
         raise ClusterError(
-            "RANK_ID is {} and ASCEND_DEVICE_ID {}, and {} has {} for this host".format(
-                rank, device, environment[TABLE], "no such rank" if found is None else f"device {found.device}"
-            )
+            f"RANK_ID is {rank} and ASCEND_DEVICE_ID is {device}, but {environment[TABLE]} has "
+            f"{'no such rank' if found is None else f'device {found.device}'} for this host"
         )
     return found
 
@@ -129,15 +125,14 @@ def _kind(environment):
     found = [name for name in (TABLE, CHIEF) if environment.get(name)]
     if not found:
         raise ClusterError(
-            "several NPUs are connected by a rank table, RANK_TABLE_FILE, or by a chief, CM_CHIEF_IP, CM_CHIEF_PORT, "
-            "CM_CHIEF_DEVICE, CM_WORKER_SIZE and CM_WORKER_IP, and neither is set"
+            "nothing connects the NPUs: set RANK_TABLE_FILE (a rank table), or all of CM_CHIEF_IP, CM_CHIEF_PORT, "
+            "CM_CHIEF_DEVICE, CM_WORKER_SIZE and CM_WORKER_IP (a chief)"
         )
     beside = [name for name in BESIDE[found[0]] if environment.get(name)]
     if beside:
         raise ClusterError(
-            "{} and {} are set, and the adapter connects nothing where both are: unset one".format(
-                found[0], " and ".join(beside)
-            )
+            f"{found[0]} and {' and '.join(beside)} are both set, and then the adapter connects nothing: "
+            "unset one of them"
         )
     return found[0]
 
@@ -145,21 +140,20 @@ def _kind(environment):
 def _check_chief(workers, environment):
     missing = [name for name in CHIEF_NEEDS if not environment.get(name)]
     if missing:
-        raise ClusterError("{} is set, and {} is not".format(CHIEF, " and ".join(missing)))
+        raise ClusterError(f"{CHIEF} is set, but {' and '.join(missing)} is not set")
     _number("CM_CHIEF_PORT", environment, 1, 65535)
     _number("CM_CHIEF_DEVICE", environment, 0, None)
     size = _number("CM_WORKER_SIZE", environment, 1, None)
     if size != workers:
-        raise ClusterError(f"CM_WORKER_SIZE is {size}, and device_options has workers: {workers}")
+        raise ClusterError(f"CM_WORKER_SIZE is {size}, but device_options has workers: {workers}")
 
 
 def _number(name, environment, low, high):
     text = environment.get(name, "")
     if not re.match(r"\d+\Z", text) or int(text) < low or (high is not None and int(text) > high):
         raise ClusterError(
-            "{} is {}: wanted a whole number from {}{}".format(
-                name, repr(text) if text else "not set", low, "" if high is None else f" to {high}"
-            )
+            f"{name} must be a whole number {f'of {low} or more' if high is None else f'from {low} to {high}'}, "
+            f"got {repr(text) if text else 'nothing: it is not set'}"
         )
     return int(text)
 
@@ -175,9 +169,8 @@ def _of_table(path, workers):
     ranks = sorted(rank for rank, _, _ in devices)
     if ranks != list(range(workers)):
         raise ClusterError(
-            "{}: has the ranks {}, and device_options has workers: {}, which wants 0 to {}".format(
-                path, ", ".join(map(str, ranks)) or "of nobody", workers, workers - 1
-            )
+            f"{path}: expected the ranks 0 to {workers - 1} for workers: {workers}, "
+            f"got {', '.join(map(str, ranks)) or 'none'}"
         )
     _check_chips(path, servers)
     here = servers[0].get("server_id") if len(servers) == 1 else _this_host(path, servers)
@@ -188,12 +181,12 @@ def _of_table(path, workers):
 
 def _read_table(path):
     if not os.path.isabs(path):
-        raise ClusterError(f"RANK_TABLE_FILE is {path}: wanted an absolute path")
+        raise ClusterError(f"RANK_TABLE_FILE must be an absolute path, got {path}")
     try:
         with open(path, encoding="utf-8") as stream:
             table = json.load(stream)
     except (OSError, ValueError) as error:
-        raise ClusterError(f"RANK_TABLE_FILE {path} can't be read: {error}") from None
+        raise ClusterError(f"can't read RANK_TABLE_FILE {path}: {error}") from None
     servers = table.get("server_list") if isinstance(table, dict) else None
     good = (
         isinstance(servers, list)
@@ -202,18 +195,16 @@ def _read_table(path):
     )
     if not good:
         raise ClusterError(
-            f"{path}: wanted a rank table of version 1.0: server_list, each server with its list `device` of "
+            f"{path}: expected a rank table of version 1.0: server_list, each server with a list `device` of "
             "device_id, device_ip and rank_id"
         )
     if table.get("status") != "completed":
-        raise ClusterError("{}: its status is {!r}; HCCL waits for `completed`".format(path, table.get("status")))
+        raise ClusterError(f"{path}: status must be 'completed', got {table.get('status')!r}")
     if table.get("version") not in VERSIONS:
-        raise ClusterError(
-            "{}: its version is {!r}; wanted {}".format(path, table.get("version"), " or ".join(VERSIONS))
-        )
+        raise ClusterError(f"{path}: version must be {' or '.join(VERSIONS)}, got {table.get('version')!r}")
     if "server_count" in table and str(table["server_count"]) != str(len(servers)):
         raise ClusterError(
-            "{}: its server_count is {!r}, and server_list has {}".format(path, table["server_count"], len(servers))
+            f"{path}: server_count is {table['server_count']!r}, but server_list has {len(servers)} entries"
         )
     return servers
 
@@ -221,7 +212,7 @@ def _read_table(path):
 def _entry(path, device, key):
     value = device.get(key) if isinstance(device, dict) else None
     if not re.match(r"\d+\Z", str(value)):
-        raise ClusterError(f"{path}: a device has {key} {value!r}: wanted a number")
+        raise ClusterError(f"{path}: {key} of a device must be a number, got {value!r}")
     return int(value)
 
 
@@ -233,7 +224,7 @@ def _check_chips(path, servers):
             chip = (server.get("server_id"), _entry(path, device, "device_id"))
             if chip in seen:
                 raise ClusterError(
-                    f"{path}: two ranks have device_id {chip[1]} of the server {chip[0]}: wanted a chip for each"
+                    f"{path}: two ranks have device_id {chip[1]} of server {chip[0]}: give each rank its own chip"
                 )
             seen.add(chip)
             _check_address(path, device, len(servers))
@@ -247,11 +238,10 @@ def _check_address(path, device, servers):
     try:
         ipaddress.ip_address(str(address))
     except ValueError:
-        why = ", as there are several servers" if address is None else ""
+        why = " (required with several servers)" if address is None else ""
         raise ClusterError(
-            "{}: the device of rank {} has device_ip {!r}: wanted its network card's address{}".format(
-                path, device["rank_id"], address, why
-            )
+            f"{path}: device_ip of rank {device['rank_id']} must be the address of its network card{why}, "
+            f"got {address!r}"
         ) from None
 
 
@@ -261,9 +251,8 @@ def _this_host(path, servers):
     found = [name for name in names if _is_here(name)]
     if len(found) != 1:
         raise ClusterError(
-            "{}: of its servers {}, {} an address of this host".format(
-                path, ", ".join(names), "{} are".format(" and ".join(found)) if found else "none is"
-            )
+            f"{path}: exactly one of the servers {', '.join(names)} must be an address of this host, "
+            f"got {' and '.join(found) or 'none'}"
         )
     return found[0]
 

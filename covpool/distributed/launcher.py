@@ -66,8 +66,8 @@ def _refuse_to_leave_others(name):
         raise LaunchError(f"device {name!r}: {error}.") from None
     if size > 1:
         raise LaunchError(
-            f"device '{name}' has workers: 1, and {variable} is for {size}: set device_options.{name}.workers to {size} in params.yaml, or "
-            f"unset {variable} to train on one NPU; see docs/workers.md."
+            f"device '{name}' has workers: 1, but {variable} is for {size}: set device_options.{name}.workers to "
+            f"{size} in params.yaml, or unset {variable} to train on one NPU. See docs/workers.md."
         )
 
 
@@ -98,14 +98,14 @@ def _hccl_environments(name, options):
         members = hccl_environment.members(options.workers, options.visible_device, os.environ)
         yield {each.rank: hccl_environment.variables(each, options.workers, os.environ) for each in members}
     except hccl_environment.ClusterError as error:
-        raise LaunchError(f"device {name!r} has workers: {options.workers}: {error}; see docs/workers.md.") from None
+        raise LaunchError(f"device {name!r} has workers: {options.workers}: {error}. See docs/workers.md.") from None
 
 
 def _show(environments):
     for rank, environment in environments.items():
         changes = [f"{key}={shlex.quote(value)}" for key, value in sorted(environment.items())]
         command = [sys.executable] + [each for each in sys.argv if each != DRY_RUN]
-        print("worker {}: {}".format(rank, " ".join(changes + [shlex.quote(each) for each in command])))
+        print(f"worker {rank}: {' '.join(changes + [shlex.quote(each) for each in command])}")
 
 
 def _end_with(launcher):
@@ -125,8 +125,8 @@ def _horovod_environments(name, options):
     """As `environments`, for as long as Horovod's rendezvous is there."""
     if importlib.util.find_spec("horovod") is None:
         raise LaunchError(
-            f"device {name!r} has workers: {options.workers}, which takes Horovod, and {sys.executable} does not have it: `make setup-workers` builds it "
-            "into the TensorFlow environment, see docs/workers.md."
+            f"device {name!r} has workers: {options.workers}, which needs Horovod, but {sys.executable} does not have "
+            "it: run `make setup-workers` to build it into the TensorFlow environment. See docs/workers.md."
         )
     from horovod.runner import gloo_run
     from horovod.runner.common.util import hosts
@@ -173,15 +173,17 @@ def _judged(codes, killed, logs):
         return 0
     blamed = [rank for rank, code in codes.items() if code not in (0, LOST) and rank not in killed]
     if not blamed and killed:
-        raise _error(killed[0], codes, "did not answer and was killed; run again to go on from the last state.")
+        raise _error(
+            killed[0], codes, "did not answer and was killed. Run the same command again to resume from the last state."
+        )
     rank = min(blamed, key=lambda rank: (codes[rank] > 0, rank)) if blamed else min(codes)
     code = codes[rank]
     if code < 0:
-        reason = f"was ended by {signal.Signals(-code).name}; run again to go on from the last state."
+        reason = f"was ended by {signal.Signals(-code).name}. Run the same command again to resume from the last state."
         raise _error(rank, codes, reason)
     if rank > 0 and code not in STOPPED:
         written = logs[rank].read_text(errors="replace").strip()
-        raise _error(rank, codes, "failed: {}".format(written or f"exit code {code}"))
+        raise _error(rank, codes, f"failed: {written or f'exit code {code}'}")
     return code
 
 

@@ -7,8 +7,8 @@ states and outputs and validates.
     workers = open_workers("cpu", params.device_options["cpu"])
     gradient = workers.mean(gradient)
 
-`covpool.distributed.launcher` starts the processes. On CPUs and GPUs they exchange through Horovod (A. Sergeev, M. Del Balso: Fast
-and Easy Distributed Deep Learning in TensorFlow, arXiv 1802.05799), on NPUs through HCCL (`hccl`).
+`covpool.distributed.launcher` starts the processes. On CPUs and GPUs they exchange through Horovod (A. Sergeev, M. Del
+Balso: Fast and Easy Distributed Deep Learning in TensorFlow, arXiv 1802.05799), on NPUs through HCCL (`hccl`).
 """
 
 import collections
@@ -117,7 +117,7 @@ class HorovodWorkers(Several):
 
     @contextlib.contextmanager
     def exchange(self):
-        with _told("another worker has ended or can't be reached any more"):
+        with _told("another worker has ended or can no longer be reached"):
             yield
 
 
@@ -132,7 +132,7 @@ def _told(what):
         operation = getattr(error, "op", None)
         if isinstance(error, tf.errors.OpError) and (operation is None or not operation.type.startswith("Horovod")):
             raise
-        raise LostWorkers(f"{what}; run again to go on from the last state.") from error
+        raise LostWorkers(f"{what}. Run the same command again to resume from the last state.") from error
 
 
 def has_horovod():
@@ -149,7 +149,7 @@ def open_horovod(name, count):
     started = int(os.environ.get("HOROVOD_SIZE", 1))
     if started != count:
         raise WorkersError(
-            f"device {name!r} has workers: {count}, and this process was started as one of {started}: the stage starts them all "
-            f"(`stages/tf stages/train.py --device {name}`), or let horovodrun start as many."
+            f"device {name!r} has workers: {count}, but this process was started as one of {started}: start all of "
+            f"them with `stages/tf stages/train.py --device {name}`, or start {count} with horovodrun."
         )
     return HorovodWorkers()

@@ -71,7 +71,7 @@ def test_of_several_hosts_this_one_is_found_by_its_address(tmp_path):
     given_table = rank_table(tmp_path, [("198.51.100.1", [(0, 0), (1, 1)]), ("127.0.0.1", [(2, 0), (3, 1)])])
     assert [each.rank for each in hccl_environment.members(4, 0, given_table)] == [2, 3]
     nowhere = rank_table(tmp_path, [("198.51.100.1", [(0, 0)]), ("198.51.100.2", [(1, 0)])])
-    assert "of its servers 198.51.100.1, 198.51.100.2, none is an address of this host" in refused(
+    assert "servers 198.51.100.1, 198.51.100.2 must be an address of this host, got none" in refused(
         hccl_environment.members, 2, 0, nowhere
     )
 
@@ -93,18 +93,18 @@ def test_a_worker_knows_itself_by_what_it_was_given(tmp_path_factory, kind, work
 @pytest.mark.parametrize(
     "environment, wanted",
     [
-        ({}, "RANK_TABLE_FILE, or by a chief, CM_CHIEF_IP, .* and neither is set"),
-        (dict(CHIEF, RANK_TABLE_FILE="/t"), "RANK_TABLE_FILE and CM_CHIEF_IP and .* are set, .*connects nothing"),
-        (dict(CHIEF, RANK_SIZE="8"), "CM_CHIEF_IP and RANK_SIZE are set, and the adapter connects nothing"),
-        ({"RANK_TABLE_FILE": "/t", "CM_WORKER_SIZE": "8"}, "RANK_TABLE_FILE and CM_WORKER_SIZE are set"),
+        ({}, "nothing connects the NPUs: set RANK_TABLE_FILE .* or all of CM_CHIEF_IP, .*a chief"),
+        (dict(CHIEF, RANK_TABLE_FILE="/t"), "RANK_TABLE_FILE and CM_CHIEF_IP and .* are both set, .*connects nothing"),
+        (dict(CHIEF, RANK_SIZE="8"), "CM_CHIEF_IP and RANK_SIZE are both set, and then the adapter connects nothing"),
+        ({"RANK_TABLE_FILE": "/t", "CM_WORKER_SIZE": "8"}, "RANK_TABLE_FILE and CM_WORKER_SIZE are both set"),
         ({key: value for key, value in CHIEF.items() if key != "CM_CHIEF_PORT"}, "CM_CHIEF_PORT is not"),
-        (dict(CHIEF, CM_CHIEF_PORT="high"), "CM_CHIEF_PORT is 'high': wanted a whole number from 1 to 65535"),
-        (dict(CHIEF, CM_CHIEF_PORT="70000"), "CM_CHIEF_PORT is '70000'"),
-        (dict(CHIEF, CM_WORKER_SIZE="4"), "CM_WORKER_SIZE is 4, and device_options has workers: 8"),
-        (dict(CHIEF, CM_CHIEF_DEVICE="8"), "CM_CHIEF_DEVICE is 8: wanted the chip of one of the workers, 0 to 7"),
-        (dict(CHIEF, CM_WORKER_IP="10.0.0.2"), "CM_WORKER_IP is 10.0.0.2 and CM_CHIEF_IP 10.0.0.1"),
-        ({"RANK_TABLE_FILE": "table.json"}, "RANK_TABLE_FILE is table.json: wanted an absolute path"),
-        ({"RANK_TABLE_FILE": "/nowhere.json"}, "RANK_TABLE_FILE /nowhere.json can't be read"),
+        (dict(CHIEF, CM_CHIEF_PORT="high"), "CM_CHIEF_PORT must be a whole number from 1 to 65535, got 'high'"),
+        (dict(CHIEF, CM_CHIEF_PORT="70000"), "CM_CHIEF_PORT must be .*, got '70000'"),
+        (dict(CHIEF, CM_WORKER_SIZE="4"), "CM_WORKER_SIZE is 4, but device_options has workers: 8"),
+        (dict(CHIEF, CM_CHIEF_DEVICE="8"), "CM_CHIEF_DEVICE must be the chip of one of the workers, 0 to 7, got 8"),
+        (dict(CHIEF, CM_WORKER_IP="10.0.0.2"), "CM_WORKER_IP is 10.0.0.2 and CM_CHIEF_IP is 10.0.0.1"),
+        ({"RANK_TABLE_FILE": "table.json"}, "RANK_TABLE_FILE must be an absolute path, got table.json"),
+        ({"RANK_TABLE_FILE": "/nowhere.json"}, "can't read RANK_TABLE_FILE /nowhere.json"),
     ],
 )
 def test_a_wrong_environment_is_refused(environment, wanted):
@@ -114,24 +114,24 @@ def test_a_wrong_environment_is_refused(environment, wanted):
 @pytest.mark.parametrize(
     "servers, more, wanted",
     [
-        ([("a", [(0, 0)])], {}, "has the ranks 0, and device_options has workers: 2, which wants 0 to 1"),
-        ([("a", [(0, 0), (0, 1)])], {}, "has the ranks 0, 0"),
-        ([("a", [(0, 0), (1, "x")])], {}, "a device has device_id 'x': wanted a number"),
-        ([("a", [(0, 0), (1, 1)])], {"status": "initializing"}, "its status is 'initializing'; HCCL waits for"),
-        ([("a", [(0, 3), (1, 3)])], {}, "two ranks have device_id 3 of the server a: wanted a chip for each"),
-        ([("a", [(0, 0), (1, 1)])], {"version": "9"}, "its version is '9'; wanted 1.0 or 1.2"),
-        ([("a", [(0, 0), (1, 1)])], {"version": None}, "its version is None; wanted 1.0 or 1.2"),
-        ([("a", [(0, 0), (1, 1)])], {"server_count": "2"}, "its server_count is '2', and server_list has 1"),
-        ([("a", [(0, 0)]), ("b", [(1, 0)])], {"server_count": "1"}, "its server_count is '1', and server_list has 2"),
-        ([], {}, "wanted a rank table of version 1.0"),
-        ([], {"server_list": [{"device": 3}]}, "wanted a rank table of version 1.0"),
-        ([], {"server_list": [{"device": ["0"]}]}, "a device has rank_id None"),
+        ([("a", [(0, 0)])], {}, "expected the ranks 0 to 1 for workers: 2, got 0"),
+        ([("a", [(0, 0), (0, 1)])], {}, "got 0, 0"),
+        ([("a", [(0, 0), (1, "x")])], {}, "device_id of a device must be a number, got 'x'"),
+        ([("a", [(0, 0), (1, 1)])], {"status": "initializing"}, "status must be 'completed', got 'initializing'"),
+        ([("a", [(0, 3), (1, 3)])], {}, "two ranks have device_id 3 of server a: give each rank its own chip"),
+        ([("a", [(0, 0), (1, 1)])], {"version": "9"}, "version must be 1.0 or 1.2, got '9'"),
+        ([("a", [(0, 0), (1, 1)])], {"version": None}, "version must be 1.0 or 1.2, got None"),
+        ([("a", [(0, 0), (1, 1)])], {"server_count": "2"}, "server_count is '2', but server_list has 1"),
+        ([("a", [(0, 0)]), ("b", [(1, 0)])], {"server_count": "1"}, "server_count is '1', but server_list has 2"),
+        ([], {}, "expected a rank table of version 1.0"),
+        ([], {"server_list": [{"device": 3}]}, "expected a rank table of version 1.0"),
+        ([], {"server_list": [{"device": ["0"]}]}, "rank_id of a device must be a number, got None"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path, servers, more, wanted):
     assert wanted in refused(hccl_environment.members, 2, 0, rank_table(tmp_path, servers, **more))
     (tmp_path / "rank_table.json").write_text("[1")
-    assert "can't be read" in refused(
+    assert "can't read RANK_TABLE_FILE" in refused(
         hccl_environment.members, 2, 0, {"RANK_TABLE_FILE": str(tmp_path / "rank_table.json")}
     )
 
@@ -151,10 +151,10 @@ def test_workers_of_several_hosts_have_addresses_to_reach_them(tmp_path):
     alone = without_addresses(rank_table(tmp_path, [("10.0.0.1", [(0, 0), (1, 1)])]))
     assert [each.device for each in hccl_environment.members(2, 0, alone)] == [0, 1]
     hosts = [("127.0.0.1", [(0, 0)]), ("198.51.100.1", [(1, 0)])]
-    assert "the device of rank 0 has device_ip None: wanted its network card's address, as there are several" in (
+    assert "device_ip of rank 0 must be the address of its network card (required with several servers), got None" in (
         refused(hccl_environment.members, 2, 0, without_addresses(rank_table(tmp_path, hosts)))
     )
-    assert "the device of rank 0 has device_ip 'eth0': wanted its network card's address" in (
+    assert "device_ip of rank 0 must be the address of its network card, got 'eth0'" in (
         refused(hccl_environment.members, 2, 0, without_addresses(rank_table(tmp_path, hosts), "eth0"))
     )
     assert len(hccl_environment.members(2, 0, without_addresses(rank_table(tmp_path, hosts), "fe80::1"))) == 1
@@ -178,11 +178,11 @@ def test_what_rank_tables_may_be_is_taken(tmp_path, more):
 @pytest.mark.parametrize(
     "change, wanted",
     [
-        ({"RANK_ID": "2"}, "RANK_ID is '2': wanted a whole number from 0 to 1"),
-        ({"RANK_ID": ""}, "RANK_ID is not set"),
-        ({"RANK_SIZE": "3"}, "RANK_SIZE is 3, and device_options has workers: 2"),
-        ({"ASCEND_DEVICE_ID": "1"}, "RANK_ID is 1 and ASCEND_DEVICE_ID 1, and .* has device 4 for this host"),
-        ({"ASCEND_DEVICE_ID": ""}, "ASCEND_DEVICE_ID is not set"),
+        ({"RANK_ID": "2"}, "RANK_ID must be a whole number from 0 to 1, got '2'"),
+        ({"RANK_ID": ""}, "RANK_ID must be .* it is not set"),
+        ({"RANK_SIZE": "3"}, "RANK_SIZE is 3, but device_options has workers: 2"),
+        ({"ASCEND_DEVICE_ID": "1"}, "RANK_ID is 1 and ASCEND_DEVICE_ID is 1, but .* has device 4 for this host"),
+        ({"ASCEND_DEVICE_ID": ""}, "ASCEND_DEVICE_ID must be a whole number of 0 or more, got nothing: it is not set"),
     ],
 )
 def test_a_worker_with_a_wrong_environment_is_refused(tmp_path, change, wanted):

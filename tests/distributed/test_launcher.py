@@ -69,7 +69,7 @@ def test_each_worker_runs_once_and_only_the_first_is_seen(program, tmp_path):
         ("sys.exit(7 if rank == 2 else launcher.LOST)", (1, "run: worker 2 of 3 failed: exit code 7\n")),
         (
             "os.kill(os.getpid(), 9) if rank == 1 else sys.exit(launcher.LOST)",
-            (1, "run: worker 1 of 3 was ended by SIGKILL; run again to go on from the last state.\n"),
+            (1, "run: worker 1 of 3 was ended by SIGKILL. Run the same command again to resume from the last state.\n"),
         ),
         # What all have in common is told once.
         ("sys.exit('run: not finite')", (1, "run: not finite\n")),
@@ -129,8 +129,8 @@ def test_one_worker_needs_no_launcher_and_several_need_horovod(monkeypatch):
     with pytest.raises(launcher.LaunchError) as told:
         launcher.hand_on("cpu", SimpleNamespace(kind="cpu", workers=2))
     assert str(told.value) == (
-        f"device 'cpu' has workers: 2, which takes Horovod, and {sys.executable} does not have it: `make setup-workers` builds it "
-        "into the TensorFlow environment, see docs/workers.md."
+        f"device 'cpu' has workers: 2, which needs Horovod, but {sys.executable} does not have it: "
+        "run `make setup-workers` to build it into the TensorFlow environment. See docs/workers.md."
     )
     monkeypatch.setenv("HOROVOD_RANK", "1")  # started by horovodrun
     launcher.hand_on("cpu", SimpleNamespace(kind="cpu", workers=2))
@@ -140,7 +140,7 @@ def test_a_dry_run_shows_what_would_be_started_after_the_same_checks(monkeypatch
     """Eight NPUs connected by a chief."""
     options = SimpleNamespace(kind="npu", workers=8, visible_device=0)
     monkeypatch.setattr(sys, "argv", ["stages/train.py", "--device", "npu", "--dry-run"])
-    with pytest.raises(launcher.LaunchError, match="device 'npu' has workers: 8: several NPUs are connected by a rank"):
+    with pytest.raises(launcher.LaunchError, match="device 'npu' has workers: 8: nothing connects the NPUs"):
         launcher.hand_on("npu", options, dry_run=True)
     chief = {
         "CM_CHIEF_IP": "10.0.0.1",
@@ -156,7 +156,8 @@ def test_a_dry_run_shows_what_would_be_started_after_the_same_checks(monkeypatch
     assert ended_with.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        f"worker {rank}: ASCEND_DEVICE_ID={rank} COVPOOL_RANK={rank} JOB_ID=covpool {sys.executable} stages/train.py --device npu"
+        f"worker {rank}: ASCEND_DEVICE_ID={rank} COVPOOL_RANK={rank} JOB_ID=covpool "
+        f"{sys.executable} stages/train.py --device npu"
         for rank in range(8)
     ]
 
@@ -166,10 +167,10 @@ def test_a_dry_run_shows_what_would_be_started_after_the_same_checks(monkeypatch
     [
         (
             {"CM_WORKER_SIZE": "8"},
-            "has workers: 1, and CM_WORKER_SIZE is for 8: set device_options.npu.workers to 8 in",
+            "has workers: 1, but CM_WORKER_SIZE is for 8: set device_options.npu.workers to 8 in",
         ),
         ({"RANK_SIZE": "2", "RANK_ID": "1", "RANK_TABLE_FILE": "/nowhere"}, "unset RANK_SIZE to train on one NPU"),
-        ({"RANK_SIZE": "many"}, "RANK_SIZE is 'many': wanted a whole number from 1"),
+        ({"RANK_SIZE": "many"}, "RANK_SIZE must be a whole number of 1 or more, got 'many'"),
         ({"RANK_TABLE_FILE": "two.json"}, "RANK_TABLE_FILE is for 2: set device_options.npu.workers to 2"),
     ],
 )

@@ -53,9 +53,9 @@ def test_eight_workers_by_a_chief(dry_run):
 def test_what_does_not_fit_is_told_and_nothing_would_be_started(dry_run):
     done = dry_run(workers=4, CM_CHIEF_IP="10.0.0.1")
     assert done.returncode == 1 and done.stdout == ""
-    assert "CM_WORKER_SIZE is 8, and device_options has workers: 4" in done.stderr
+    assert "CM_WORKER_SIZE is 8, but device_options has workers: 4" in done.stderr
     done = dry_run(RANK_TABLE_FILE="/nowhere/table.json")
-    assert done.returncode == 1 and "RANK_TABLE_FILE /nowhere/table.json can't be read" in done.stderr
+    assert done.returncode == 1 and "can't read RANK_TABLE_FILE /nowhere/table.json" in done.stderr
 
 
 def rank_table(path, ranks):

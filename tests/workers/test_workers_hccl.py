@@ -77,7 +77,9 @@ def test_two_npus_train_together_are_killed_and_go_on_with_the_same_bytes(team, 
     os.kill(workers_of(process, "RANK_ID")[1], signal.SIGKILL)
     done = ended(process)
     assert done.returncode == 1
-    assert done.stderr.endswith("train: worker 1 of 2 was ended by SIGKILL; run again to go on from the last state.\n")
+    assert done.stderr.endswith(
+        "train: worker 1 of 2 was ended by SIGKILL. Run the same command again to resume from the last state.\n"
+    )
     victim.environment.update(exchange())
     again = victim.run()
     assert again.returncode == 0 and again.stdout.startswith("Resuming at step "), again.stderr
@@ -90,6 +92,6 @@ def test_workers_that_nothing_connects_are_refused(team):
     done = lonely.run()
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == (
-        "train: device 'npu' has workers: 2: RANK_TABLE_FILE and CM_WORKER_SIZE are set, and the adapter connects "
-        "nothing where both are: unset one; see docs/workers.md.\n"
+        "train: device 'npu' has workers: 2: RANK_TABLE_FILE and CM_WORKER_SIZE are both set, and then the adapter "
+        "connects nothing: unset one of them. See docs/workers.md.\n"
     )

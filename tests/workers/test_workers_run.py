@@ -128,8 +128,8 @@ def compared(project, change, start):
 def tell(capsys, batch_norm, losses, weights):
     with capsys.disabled():
         print(
-            f"\nTwo workers of batch 6 beside one of batch 12, batch normalisation {batch_norm}, 4 small steps: losses differ "
-            f"by up to {losses:.2g} of themselves, weights by up to {weights:.2g}"
+            f"\nTwo workers of batch 6 beside one of batch 12, batch normalisation {batch_norm}, 4 small steps: "
+            f"losses differ by up to {losses:.2g} of themselves, weights by up to {weights:.2g}"
         )
 
 
@@ -182,7 +182,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_it_can_go_on(undisturbed, proj
     done = ended(process)
     assert done.returncode == 1 and time.monotonic() - started < launcher.GRACE
     assert done.stderr.endswith(
-        f"train: worker {rank} of 2 was ended by SIGKILL; run again to go on from the last state.\n"
+        f"train: worker {rank} of 2 was ended by SIGKILL. Run the same command again to resume from the last state.\n"
     )
     assert not any(os.path.exists(f"/proc/{each}") for each in workers)
     again = victim.run()
@@ -234,5 +234,5 @@ def test_so_many_processes_as_the_parameters_say(project):
     horovodrun = str(Path(sys.executable).parent / "horovodrun")
     done = team.run(launcher=(sys.executable, horovodrun, "-np", "1", "--gloo"))
     assert done.returncode != 0
-    assert "device 'cpu' has workers: 2, and this process was started as one of 1" in done.stderr
+    assert "device 'cpu' has workers: 2, but this process was started as one of 1" in done.stderr
     assert json.loads((team.folder / "data/faces/classes.json").read_text())

@@ -35,7 +35,7 @@ def test_a_gpu_that_is_not_there_is_refused(params_with, monkeypatch):
         pytest.skip("this host has one")
     for name in ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE"):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # so that they are put back afterwards
-    with pytest.raises(devices.DeviceError, match="device 'gpu' is (a GPU, and this TensorFlow|GPU 0, and TensorFlow)"):
+    with pytest.raises(devices.DeviceError, match="device 'gpu' is (a GPU, but this TensorFlow|GPU 0, but TensorFlow)"):
         devices.open_device("gpu", params_with().device_options["gpu"])
 
 
@@ -44,7 +44,7 @@ def test_a_card_is_counted_among_those_that_a_scheduler_left(monkeypatch):
     assert gpu._card("gpu", 3) == "3"
     monkeypatch.setattr(gpu, "_LEFT_VISIBLE", "GPU-aaaa, 5")
     assert (gpu._card("gpu", 0), gpu._card("gpu", 1)) == ("GPU-aaaa", "5")
-    with pytest.raises(devices.DeviceError, match="visible_device is 2, and CUDA_VISIBLE_DEVICES leaves 2 card"):
+    with pytest.raises(devices.DeviceError, match="visible_device is 2, but CUDA_VISIBLE_DEVICES leaves 2 card"):
         gpu._card("gpu", 2)
 
 
@@ -58,7 +58,7 @@ def test_where_a_scheduler_left_no_card_none_is_taken(monkeypatch, left):
 def test_cuda_looks_no_further_than_what_is_no_card(monkeypatch):
     monkeypatch.setattr(gpu, "_LEFT_VISIBLE", "3,-1,4")
     assert gpu._card("gpu", 0) == "3"
-    with pytest.raises(devices.DeviceError, match="visible_device is 1, and .* leaves 1 card.s., 3, counted from 0"):
+    with pytest.raises(devices.DeviceError, match="visible_device is 1, but .* leaves 1 card.s., 3, counted from 0"):
         gpu._card("gpu", 1)
 
 
@@ -96,8 +96,8 @@ def test_a_card_that_is_too_new_for_cuda_10_is_refused(params_with, monkeypatch,
     with pytest.raises(devices.DeviceError) as error:
         devices.open_gpu("gpu", options)
     assert str(error.value).startswith(
-        f"device 'gpu' is A card, of compute capability {capability}, and TensorFlow {gpu.tf.version.VERSION} was built with CUDA {cuda}, which knows none "
-        "beyond 7.5. TensorFlow 1.15 as published drives"
+        f"device 'gpu' is A card with compute capability {capability}, but TensorFlow {gpu.tf.version.VERSION} was "
+        f"built with CUDA {cuda}, which supports at most 7.5. TensorFlow 1.15 from PyPI supports"
     )
 
 

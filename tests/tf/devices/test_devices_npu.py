@@ -51,7 +51,7 @@ def begun(graph):
 
 
 def test_without_npu_bridge_an_npu_is_refused(params_with):
-    with pytest.raises(devices.DeviceError, match="'npu' is an NPU, and this Python .* has no npu_bridge: name one"):
+    with pytest.raises(devices.DeviceError, match="'npu' is an NPU, but this Python .* has no npu_bridge: set dev"):
         opened(params_with())
 
 
@@ -65,11 +65,13 @@ def test_npu_bridge_that_can_not_be_imported_is_told(params_with, tmp_path, monk
 
 
 def test_an_npu_that_is_not_there_is_refused(params_with, npu_bridge, monkeypatch, tmp_path):
-    with pytest.raises(devices.DeviceError, match="'npu' is NPU 2, and this host has only 0, 4 .by npu-smi and /dev"):
+    with pytest.raises(
+        devices.DeviceError, match="'npu' is NPU 2, but this host has only 0, 4 .according to npu-smi and /dev"
+    ):
         opened(params_with(options(visible_device=2)))
     # In a container the tool may be missing, and the chip's file is there.
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(devices.DeviceError, match="and this host has none"):
+    with pytest.raises(devices.DeviceError, match="but this host has no NPU"):
         opened(params_with())
     (tmp_path / "davinci0").touch()
     (tmp_path / "davinci_manager").touch()
@@ -86,7 +88,7 @@ def test_the_chip_is_chosen_and_the_environment_may_not_say_another(params_with,
     for variable in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
         with monkeypatch.context() as patched:
             patched.setenv(variable, "3")
-            told = f"visible_device is 4, and the environment has {variable}=3"
+            told = f"visible_device is 4, but the environment has {variable}=3"
             with pytest.raises(devices.DeviceError, match=told):
                 opened(params_with(options(visible_device=4)))
 
@@ -153,7 +155,7 @@ def test_the_fusion_switch_is_the_ascend_ports():
 
 
 def test_a_fusion_switch_that_is_not_there_is_refused(params_with, npu_bridge):
-    with pytest.raises(devices.DeviceError, match="fusion_switch_file is /nowhere/a.cfg, which can't be read"):
+    with pytest.raises(devices.DeviceError, match="fusion_switch_file must be a file .* can read, got /nowhere/a.cfg"):
         opened(params_with(options(fusion_switch_file="/nowhere/a.cfg")))
 
 
@@ -164,9 +166,11 @@ def test_folders_that_can_not_be_had_are_refused(params_with, npu_bridge, tmp_pa
         folder = str(tmp_path / path)
         with pytest.raises(devices.DeviceError) as told:
             opened(params_with(options(**{option: folder})))
-        assert str(told.value) == f"device 'npu': {option} is {folder}, a folder that can't be made: {why}."
+        assert str(told.value) == f"device 'npu': can't make the folder of {option}, {folder}: {why}."
     without_leave(monkeypatch, tmp_path / "locked")
-    with pytest.raises(devices.DeviceError, match=option + " is .*locked, a folder that this user can't read"):
+    with pytest.raises(
+        devices.DeviceError, match=option + " must be a folder that this user can read and write, got .*locked"
+    ):
         opened(params_with(options(**{option: str(tmp_path / "locked")})))
 
 
@@ -185,12 +189,12 @@ def test_a_work_path_is_a_folder_to_read_and_write(both_generations, params_with
         return opened(params_with(options(parameter_map=dict(mode, work_path=str(path)))))
 
     for path in ("/etc/passwd", tmp_path / "nothing"):
-        with pytest.raises(devices.DeviceError, match=f"work_path is {path}, and there is no such folder"):
+        with pytest.raises(devices.DeviceError, match=f"work_path must be an existing folder, got {path}"):
             tuned(path)
     with tuned(tmp_path).session(tf.Graph()):
         pass
     without_leave(monkeypatch, tmp_path)
-    with pytest.raises(devices.DeviceError, match="work_path is .*, a folder that this user can't read and write"):
+    with pytest.raises(devices.DeviceError, match="work_path must be a folder that this user can read and write"):
         tuned(tmp_path)
 
 

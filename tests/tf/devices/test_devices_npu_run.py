@@ -88,7 +88,7 @@ def test_a_run_is_refused_where_there_is_no_npu(tmp_path):
     found = project.run()
     assert found.returncode == 1 and found.stdout == ""
     told = without_onednn(found.stderr)
-    assert told.startswith("train: device 'npu' is an NPU, and this Python (")
+    assert told.startswith("train: device 'npu' is an NPU, but this Python (")
     assert len(told.splitlines()) == 1 and not (project.folder / "models").exists()
 
 

@@ -62,5 +62,5 @@ def test_what_an_adapter_does_not_read_is_told_before_it_is_passed_over():
         ("precision_mode", "this npu_bridge does not know the value 'cube_fp16in_fp32out'")
     ]
     assert npu_session.unread({"mstune_mode": "1"}, npu_keys.NEW) == [
-        ("mstune_mode", "this npu_bridge does not read it; it wants aoe_mode with work_path")
+        ("mstune_mode", "this npu_bridge does not read it; use aoe_mode with work_path instead")
     ]

@@ -129,13 +129,13 @@ def test_without_horovod_the_summary_says_that_the_exchange_is_not_shown(project
         pytest.skip("this Python has Horovod; tests/workers looks at what is shown then")
     _, summary, _ = described(project, "cpu", 2)
     assert "The run has 2 workers. What they exchange is not shown" in summary
-    assert f"this Python ({sys.executable}) has no Horovod; `make setup-workers`" in summary
+    assert f"this Python ({sys.executable}) has no Horovod. Run `make setup-workers`" in summary
     assert "6 pictures of 48x48; 3 steps" in summary and "## What workers exchange" not in summary
 
 
 def test_without_npu_bridge_it_says_so(project):
     found = run(project, "covpool.diagnostics.describe", "--device", "npu", "--out", "out")
-    assert found.returncode == 1 and found.stderr.startswith("describe: device 'npu' is an NPU, and this Python (")
+    assert found.returncode == 1 and found.stderr.startswith("describe: device 'npu' is an NPU, but this Python (")
     assert not (project.folder / "out").exists()
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_would_be_refused_has_the_sentence_of_the_stage(with_standin)
     with_standin.environment["CUDA_VISIBLE_DEVICES"] = ""
     told = runs_of(with_standin)
     assert told == {name: train(with_standin, name) for name in told}
-    assert "neither is set" in told["eight"] and "is not a program" in told["nowhere"]
+    assert "nothing connects the NPUs" in told["eight"] and "is not a program" in told["nowhere"]
 
 
 def test_workers_are_looked_at_as_those_of_a_run(with_standin):
@@ -223,8 +223,8 @@ def test_workers_are_looked_at_as_those_of_a_run(with_standin):
     )
     entries(with_standin, alone=("npu", {}), pair=("npu", {"workers": 2}), cpus=("cpu", {"workers": 2}))
     told = runs_of(with_standin)
-    assert told["alone"].startswith("device 'alone' has workers: 1, and CM_WORKER_SIZE is for 2")
-    assert told["pair"].startswith("device 'pair' is NPU 1, and this host has only 0, 4")
+    assert told["alone"].startswith("device 'alone' has workers: 1, but CM_WORKER_SIZE is for 2")
+    assert told["pair"].startswith("device 'pair' is NPU 1, but this host has only 0, 4")
     if importlib.util.find_spec("horovod"):
         assert told["cpus"].endswith(", for 2 workers, is here")
     else:
