@@ -1,7 +1,7 @@
 """Faces: finds them, turns them upright onto one template and cuts them out.
 
-The entrance is `normalise_dataset`, which turns a validated manifest into arrays of aligned faces. For a single
-picture: `face = detect(image, create("mtcnn"))`, then `align(image, face.landmarks, size, margin)`.
+Start at `normalise_dataset`, which turns a validated manifest into arrays of aligned faces. For a single picture:
+`face = detect(image, create("mtcnn"))`, then `align(image, face.landmarks, size, margin)`.
 """
 
 from covpool.faces.crops import DETECTORS, FALLBACKS, NormaliseError

@@ -1,15 +1,16 @@
-"""Remembers what a detector found in a picture, by the picture's content.
+"""Keeps what a detector found in a picture, by the picture's content.
 
-Detection is the slow part of normalising, and depends on the bytes of the picture and on the detector alone: not on
-the picture's name, split or class, nor on the size of the crops or the least score. So adding pictures, moving them
-or changing the crops detects only what is new, and an interrupted run goes on where it stopped.
+Detection is the slow part of normalising. It depends only on the picture's bytes and on the detector, not on the
+picture's name, split or class, the size of the crops or the minimum score. So if pictures are added or moved, or the
+crops change, only new pictures are detected, and an interrupted run resumes where it stopped.
 
-Each picture has a small JSON file `<settings>/<first two digits>/<sha256>.json`. It is written whole or not at all.
-What can't be read, or doesn't fit its own checksum, counts as absent.
+Each picture has a small JSON file `<settings>/<first two digits>/<sha256>.json`, which is written completely or not at
+all. A file that can't be read, or that does not match its own checksum, is ignored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -24,7 +25,12 @@ _KEY_DIGITS = 16
 
 
 class DetectionCache:
-    """Findings of one detector in `folder`, keyed by its `settings`; several processes may use it at once."""
+    """The detections of one detector. Several processes may use the cache at once.
+
+    Args:
+        folder: the cache's folder, for all detectors.
+        settings: JSON that names everything a detection depends on (`Detector.settings`).
+    """
 
     def __init__(self, folder: Path, settings: dict) -> None:
         self._folder = Path(folder) / artifacts.content_hash(settings)[:_KEY_DIGITS]
@@ -33,7 +39,14 @@ class DetectionCache:
         return self._folder / sha256[:2] / f"{sha256}.json"
 
     def get(self, sha256: str) -> tuple[bool, Face | None]:
-        """Return (whether the picture is known, the face found in it or None)."""
+        """Look a picture up.
+
+        Args:
+            sha256: of the picture's bytes, in hexadecimal digits.
+
+        Returns:
+            Whether the picture is known, and the face that was found in it (None: it has none).
+        """
         try:
             record = json.loads(self._path(sha256).read_text(encoding="utf-8"))
             if not artifacts.seal_is_intact(record) or record["sha256"] != sha256:
@@ -49,18 +62,24 @@ class DetectionCache:
             return False, None
 
     def put(self, sha256: str, face: Face | None) -> None:
-        found = (
-            None
-            if face is None
-            else {
-                "box": list(face.box),
-                "landmarks": face.landmarks.tolist(),
-                "score": face.score,
-            }
-        )
+        """Keep what was found in a picture; `face` None says that it has no face.
+
+        Raises:
+            OSError: if the disk is full or the folder is not writable, with the folder as `filename`.
+        """
+        found = None
+        if face is not None:
+            found = {"box": list(face.box), "landmarks": face.landmarks.tolist(), "score": face.score}
+        text = artifacts.dump_json(artifacts.seal({"sha256": sha256, "face": found}))
         path = self._path(sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        # Not flushed to the disk, unlike the pipeline's outputs: after a power cut the checksum tells what was lost.
-        temporary.write_text(artifacts.dump_json(artifacts.seal({"sha256": sha256, "face": found})), encoding="utf-8")
-        os.replace(temporary, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not flushed to the disk, unlike the pipeline's outputs: the checksum finds what a power cut has damaged.
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            # A full disk has no name in the error, and the cache may be on another disk than the results.
+            raise OSError(error.errno, error.strerror, str(path.parent)) from error

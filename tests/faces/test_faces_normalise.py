@@ -1,15 +1,9 @@
-"""The stage as a whole: order, bytes, fallbacks, the cache, interruption, and what it refuses."""
+"""The stage as a whole: order, bytes, fallbacks, the cache, and what it refuses."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,27 +17,9 @@ from covpool.faces import (
     align,
     decode_picture,
     describe,
-    normalise_dataset,
 )
 from covpool.pipeline import artifacts
-
-CLASSES = ("anger", "happiness", "surprise")
-
-
-def normalise(dataset, name: str = "faces", **options):
-    """Normalise into a fresh folder; return (folder, counts)."""
-    folder = dataset.root / name
-    sheets = dataset.root / f"{name}_sheets"
-    options = {"classes": CLASSES, "workers": 1, "size": 40, "margin": 3, **options}
-    return folder, normalise_dataset(dataset.manifest, dataset.images, folder, sheets, **options)
-
-
-def table(folder: Path, split: str) -> list[dict]:
-    return artifacts.read_csv(folder / f"{split}.csv", artifacts.FACES_COLUMNS)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+from tests.faces.stage import CLASSES, content, normalise, table
 
 
 def test_arrays_tables_and_classes_say_the_same(faces):
@@ -75,8 +51,7 @@ def test_a_crop_can_be_made_again_from_its_row(faces):
 def test_bytes_do_not_depend_on_the_workers_nor_on_the_cache(faces):
     first, counts = normalise(faces, "one")
     for name, options in {
-        "two": {"workers": 2},
-        "many": {"workers": 5, "cache": faces.root / "cache"},
+        "many": {"workers": 3, "cache": faces.root / "cache"},
         "cached": {"workers": 2, "cache": faces.root / "cache"},
     }.items():
         folder, again = normalise(faces, name, **options)
@@ -151,7 +126,7 @@ def test_fallback_drop_of_a_whole_split_is_an_error(doubtful, scored):
 
 
 def test_fallback_fail_names_the_first_picture_and_its_score(doubtful):
-    with pytest.raises(NormaliseError, match=r"0\.9 or more in train/anger/b_doubtful\.png: the best one scores 0\.8"):
+    with pytest.raises(NormaliseError, match=r"b_doubtful\.png: expected .* least 0\.9, but the best face has 0\.8"):
         normalise(doubtful, fallback="fail")
     assert content(doubtful.root / "faces") == {}
 
@@ -172,7 +147,7 @@ def test_detector_none_takes_aligned_pictures_as_they_are(dataset, noise):
     assert rows[0]["method"] == "none" and rows[0]["score"] == "" and rows[0]["left_eye_x"] == ""
     assert counts["train"]["all"] == {"found": 0, "aligned": 2, "fallback": 0, "dropped": 0}
     assert describe(counts["train"]["all"]) == (
-        "2 pictures taken as aligned faces, none was looked for (normalise.detector none)"
+        "2 pictures taken as aligned faces without a search (normalise.detector: none)"
     )
 
 
@@ -206,7 +181,7 @@ def test_detector_none_copies_pixels_of_pictures_that_have_the_margin(dataset, n
 
 def test_what_became_of_the_pictures_in_words():
     counts = {"found": 5, "aligned": 0, "fallback": 2, "dropped": 1}
-    assert describe(counts) == "5 faces found, 2 not (middle taken), 1 dropped"
+    assert describe(counts) == "5 faces found, 2 not found (centre taken), 1 dropped"
 
 
 def test_rows_that_are_not_ok_and_other_columns_are_passed_over(dataset, noise):
@@ -248,11 +223,11 @@ def test_a_picture_changed_after_validation_is_an_error(dataset, noise):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("class", "joy", "class 'joy' is none of anger, happiness, surprise"),
-        ("split", "training", "split 'training' is none of train, val, test"),
-        ("path", "../secret.png", "must stay inside"),
-        ("path", "/etc/passwd", "must stay inside"),
-        ("sha256", "../../x", "is no SHA-256"),
+        ("class", "joy", "class: expected one of anger, happiness, surprise, got 'joy'"),
+        ("split", "training", "split: expected one of train, val, test, got 'training'"),
+        ("path", "../secret.png", "below the folder of the pictures"),
+        ("path", "/etc/passwd", "below the folder of the pictures"),
+        ("sha256", "../../x", "expected 64 hexadecimal digits"),
         ("path", "train/anger/gone.png", "cannot read .*gone.png"),
     ],
 )
@@ -266,7 +241,7 @@ def test_a_wrong_row_is_an_error_by_name(dataset, noise, column, value, message)
 
 def test_a_manifest_without_usable_rows_or_columns_is_an_error(dataset, noise):
     dataset.add("train/anger/a.png", noise(1), status="too small")
-    with pytest.raises(NormaliseError, match="no picture with status ok"):
+    with pytest.raises(NormaliseError, match="expected at least one picture with status ok"):
         normalise(dataset)
     dataset.manifest.write_text("path,split\n")
     with pytest.raises(NormaliseError, match="lacks the column class, sha256, status"):
@@ -276,12 +251,12 @@ def test_a_manifest_without_usable_rows_or_columns_is_an_error(dataset, noise):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"detector": "haar"}, "detector is 'haar': choose one of mtcnn, yuface, none"),
-        ({"fallback": "skip"}, "fallback is 'skip': choose one of center, drop, fail"),
-        ({"size": 0}, "size is 0"),
+        ({"detector": "haar"}, "detector: expected one of mtcnn, yuface, none, got 'haar'"),
+        ({"fallback": "skip"}, "fallback: expected one of center, drop, fail, got 'skip'"),
+        ({"size": 0}, "got size 0"),
         ({"margin": -1}, "margin -1"),
-        ({"min_score": 1.5}, "min_score is 1.5"),
-        ({"workers": 0}, "workers is 0"),
+        ({"min_score": 1.5}, "min_score must be between 0 and 1, got 1.5"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
         ({"classes": ("anger", "worst")}, "a class can't be called worst"),
     ],
 )
@@ -323,130 +298,3 @@ def test_sheets_stay_small_however_many_pictures(dataset, noise):
     normalise(dataset, detector="none")
     with Image.open(dataset.root / "faces_sheets" / "anger.png") as sheet:
         assert sheet.height < 800 and sheet.width < 1200
-
-
-# Pictures that an interrupted run has finished.
-DONE = 15
-
-SCRIPT = """
-    import sys
-    from pathlib import Path
-    from covpool.faces import normalise_dataset
-    if __name__ == "__main__":
-        root = Path(sys.argv[1])
-        normalise_dataset(root / "manifest.csv", root / "raw", root / "faces", root / "sheets", classes={classes},
-                          cache=root / "cache", workers=2, progress=lambda done, total: print(done, flush=True))
-"""
-
-
-def started(dataset) -> subprocess.Popen:
-    """Start a run of its own on many pictures and wait until some are done."""
-    originals = [(row, np.array(Image.open(dataset.images / row["path"]))) for row in dataset.rows]
-    for copy in range(20):
-        for number, (row, picture) in enumerate(originals):
-            picture[0, 0] = copy
-            dataset.add(f"{row['split']}/{row['class']}/{copy}_{number}.png", picture)
-    script = dataset.root / "run.py"
-    script.write_text(textwrap.dedent(SCRIPT.format(classes=CLASSES)))
-    run = subprocess.Popen(
-        [sys.executable, str(script), str(dataset.root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        start_new_session=True,
-    )
-    for _ in range(DONE):
-        assert run.stdout.readline()
-    return run
-
-
-def members(group: int) -> list[str]:
-    """Processes of a group that still run."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            found.append(entry.name)
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_nothing_whole_and_goes_on(faces, how):
-    run = started(faces)
-    if how == signal.SIGINT:
-        os.killpg(run.pid, how)  # As a terminal does on Ctrl-C: to parent and workers.
-    else:
-        run.send_signal(how)
-    assert run.wait(timeout=20) != 0
-    deadline = time.monotonic() + 10
-    while members(run.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    outlived = members(run.pid)
-    for process in outlived:
-        os.kill(int(process), signal.SIGKILL)
-    assert not outlived, "workers must not outlive the run"
-    done = DONE + len(run.stdout.read().split())
-    run.stdout.close()
-    assert done < len(faces.rows), "the test is void if the run was already over"
-    left = content(faces.root / "faces")
-    assert not any(name.endswith((".npy", ".csv", ".json")) and not name.startswith(".") for name in left)
-    if how == signal.SIGINT:
-        assert left == {}
-    kept = len(list((faces.root / "cache").rglob("*.json")))
-    assert done <= kept < len(faces.rows)
-
-
-def test_the_interruption_is_worth_something(faces):
-    """What the earlier run found is used, and the result is that of an undisturbed run."""
-    cache = faces.root / "cache"
-    every = list(faces.rows)
-    del faces.rows[7:]
-    faces.write()
-    normalise(faces, "partial", cache=cache)
-    faces.rows[:] = every
-    faces.write()
-    resumed, _ = normalise(faces, "resumed", cache=cache)
-    fresh, _ = normalise(faces, "fresh")
-    assert content(resumed) == content(fresh)
-
-
-MEASURE = """
-    import re, sys
-    from pathlib import Path
-    from covpool.faces import normalise_dataset
-
-    root, peaks = Path(sys.argv[1]), []
-
-    def measure(done, total):
-        if done % 50 == 0:
-            peaks.append(int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))
-
-    normalise_dataset(root / "manifest.csv", root / "raw", root / "faces", root / "sheets", classes=["anger"],
-                      detector="none", workers=1, progress=measure)
-    print(max(peaks))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the process's memory from /proc")
-def test_memory_does_not_grow_with_the_pictures(dataset, noise):
-    """Memory of the process itself: what the system caches of its files does not count."""
-    for number in range(2):
-        dataset.add(f"train/anger/{number}.png", noise(number))
-    rows = list(dataset.rows)
-    script = dataset.root / "run.py"
-    script.write_text(textwrap.dedent(MEASURE))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    peaks = []
-    for count in (100, 1100):
-        dataset.rows[:] = [rows[number % 2] for number in range(count)]
-        dataset.write()
-        command = [sys.executable, str(script), str(dataset.root)]
-        done = subprocess.run(command, env=environment, capture_output=True, check=True)
-        peaks.append(int(done.stdout))
-    # 1,000 more crops are 38 MB; what may differ is a few hundred kB of sheets and the allocator's slack.
-    assert peaks[1] - peaks[0] < 8_000
