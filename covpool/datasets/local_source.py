@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from covpool.datasets.layouts import wanted_layout
+from covpool.datasets.places import wanted_layout
 from covpool.pipeline import artifacts
 
 #: Folders that stages write, and empty before they run again.
@@ -22,7 +22,7 @@ WRITTEN = (
 def source_problem(settings):
     """What is wrong with the source of `config.Dataset`, seen from the project's folder; "" where nothing is."""
     source = Path(os.path.abspath(settings.source))
-    wanted = "wanted a place of its own, apart from what the stages write"
+    wanted = "expected a place outside of what the stages write"
     if Path.cwd().is_relative_to(source):
         return f"dataset.source: {settings.source!r} holds the project itself: {wanted}"
     for folder in WRITTEN:

@@ -9,8 +9,13 @@ The stages validate and normalise both read through this module: what the one ca
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import re
+import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +43,9 @@ MAX_PIXELS = 8192 * 8192
 #: can ask for thousands.
 MAX_SCANS = 100
 
+#: A JPEG's data that is not Huffman-coded, whose least size is not known (frame headers SOF9 to SOF15).
+_ARITHMETIC = re.compile(rb"\xff[\xc9-\xcb\xcd-\xcf]")
+
 # Longest reason that an error gives, in characters: Pillow's may quote the file.
 _REASON_LENGTH = 200
 
@@ -53,7 +61,7 @@ class PictureError(ValueError):
 
     def __str__(self) -> str:
         return (
-            f"cannot read picture {self.name}: {self.reason} (wanted one whole picture, {', '.join(FORMATS)}, of at "
+            f"cannot read picture {self.name}: {self.reason} (expected one whole picture, {', '.join(FORMATS)}, of at "
             f"most {MAX_PIXELS} pixels); replace it, or run the validation again so that it is left out"
         )
 
@@ -84,6 +92,8 @@ def read_picture(content: bytes, name: str) -> Picture:
                 # Inside of a scan's data the marker of a scan can't occur.
                 if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > MAX_SCANS:
                     raise ValueError(f"more than {MAX_SCANS} scans")
+                if image.format in ("JPEG", "MPO"):
+                    _check_jpeg_data(image, content)
                 return _decoded(image)
     except UnidentifiedImageError:
         raise PictureError(name, "no picture in a known format") from None
@@ -106,7 +116,8 @@ def _decoded(image: Image.Image) -> Picture:
         raise ValueError("several pictures in one file (an animation, or pages)")
     # Pillow keeps the upper 8 bits of 16-bit colour while it loads, without a word.
     conversions = ["16 bits reduced to 8"] if image.mode not in _SIXTEEN_BIT and ";16" in str(image.tile) else []
-    image.load()
+    with _without_libtiff_messages() if image.format == "TIFF" else contextlib.nullcontext():
+        image.load()
     mode = image.mode
     if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         conversions.append("turned upright")
@@ -124,6 +135,50 @@ def _decoded(image: Image.Image) -> Picture:
     elif mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         conversions.append(f"{mode} to RGB")
     return Picture(np.array(image.convert("RGB")), image_format, mode, tuple(conversions))
+
+
+def _check_jpeg_data(image: Image.Image, content: bytes) -> None:
+    """Raise ValueError if a JPEG has less data than the size in its header takes.
+
+    libjpeg fills what is missing with grey and says nothing. Of each 8x8 block at least two codes are stored, of one
+    bit each (ITU-T T.81, F.1.2), or one code if the picture is progressive (G.1.2).
+    """
+    if _ARITHMETIC.search(content):
+        return
+    widest, highest = max(layer[1] for layer in image.layer), max(layer[2] for layer in image.layer)
+    blocks = sum(
+        _parts(image.width * horizontal, widest * 8) * _parts(image.height * vertical, highest * 8)
+        for _, horizontal, vertical, _ in image.layer
+    )
+    needed = blocks * (1 if "progressive" in image.info else 2) // 8
+    if len(content) < needed:
+        raise ValueError(
+            f"its header says {image.width}x{image.height}, which takes {needed} bytes or more, but it has "
+            f"{len(content)}"
+        )
+
+
+def _parts(whole: int, part: int) -> int:
+    """How many parts it takes to cover the whole."""
+    return -(-whole // part)
+
+
+_standard_error = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_libtiff_messages() -> Iterator[None]:
+    """Keep libtiff from writing to standard error, thousands of lines for some files; its failures are exceptions."""
+    with _standard_error:
+        kept = os.dup(2)
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nothing, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nothing)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

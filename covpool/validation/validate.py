@@ -76,9 +76,19 @@ def check_limits(rows: Sequence[dict], counted: dict, limits: Validate) -> None:
     ]
     if few:
         raise ValidationError(
-            f"classes with fewer usable pictures than validate.min_images_per_class ({limits.min_images_per_class}): "
-            + ", ".join(few)
+            f"expected at least validate.min_images_per_class ({limits.min_images_per_class}) usable pictures of each "
+            f"class, got fewer: {', '.join(few)}{_advice(rows, counted)}"
         )
+
+
+def _advice(rows: Sequence[dict], counted: dict) -> str:
+    """What to do if the data set has no pictures at all of some classes; '' if it has."""
+    found = {row["class"] for row in rows}
+    names = next(iter(counted.values()))["usable"]
+    present = [name for name in names if name in found]
+    if len(present) == len(names) or len(present) < 2:
+        return ""
+    return f". For the classes that are there, set dataset.classes=[{', '.join(present)}]"
 
 
 def describe(counted: dict) -> str:

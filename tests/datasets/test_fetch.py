@@ -12,7 +12,7 @@ from PIL import Image
 
 from covpool.config.vocabulary import CANONICAL
 from covpool.datasets import DatasetError, fetch
-from covpool.datasets.layouts import FER2013_LABELS, RAFDB_LABELS
+from covpool.datasets.layouts import RAFDB_LABELS
 from covpool.datasets.local_source import missing_source
 from covpool.pipeline import artifacts
 
@@ -63,18 +63,21 @@ def test_the_same_source_gives_the_same_bytes_and_old_pictures_go(sfew, tmp_path
             lambda root, picture: picture(root / "Train/Bored/a.png"),
             "unknown class 'Bored': expected one of ang",
         ),
-        ("folder", lambda root, picture: picture(root / "extra/Happy/a.png"), "extra is no split: wanted folders"),
-        ("folder", lambda root, picture: picture(root / "Train/joy/Film_000.png"), "two pictures would be train/hap"),
+        ("folder", lambda root, picture: picture(root / "extra/Happy/a.png"), "extra is not a split: expected folders"),
         ("folder", lambda root, picture: picture(root / "Train/a.png"), "Train/a.png does not lie at <split>/<class>/"),
         ("folder", lambda root, picture: picture(root / "a.png"), "a.png does not lie at <split>/<class>/"),
         ("folder", lambda root, picture: picture(root / "val/Sad/x.png/y.png"), "val/Sad/x.png/y.png does not lie at"),
         ("folder", lambda root, picture: (root / "val/x").symlink_to("nowhere"), "val/x is a broken link"),
         ("folder", lambda root, picture: (root / "val/x").symlink_to(".."), "remove it"),
         ("folder", lambda root, picture: os.mkfifo(root / "val/Sad/x.png"), "x.png is no file"),
-        ("folder", lambda root, picture: (root / "Train").rename(root / ".hidden"), "has no pictures for train: want"),
-        ("sfew_100", lambda root, picture: (root / "val").rename(root / ".val"), "has no pictures for val: wanted Tr"),
+        ("folder", lambda root, picture: (root / "Train").rename(root / ".hidden"), "has no pictures for train: exp"),
+        (
+            "sfew_100",
+            lambda root, picture: (root / "val").rename(root / ".val"),
+            "has no pictures for val: expected",
+        ),
         ("sfew_100", lambda root, picture: shutil.rmtree(root / "Train"), "SFEW is given to researchers who sign"),
-        ("sfew", lambda root, picture: picture(root / "faces/Happy/a.png"), "faces is no split"),
+        ("sfew", lambda root, picture: picture(root / "faces/Happy/a.png"), "faces is not a split"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_names_it(sfew, tmp_path, settings, picture, kind, spoil, message):
@@ -98,7 +101,7 @@ def test_clutter_is_counted_and_other_files_are_named(sfew, tmp_path, settings, 
     rows, said = run(settings(sfew, "sfew_100"), tmp_path)
     assert len(rows) == 28
     assert "5 hidden or system files were passed over: '.git', 'Train/.DS_Store', 'Train/Angry/Thumbs.db', " in said
-    assert "1 files that are no pictures by their names were passed over: 'readme.txt'" in said
+    assert "1 files without the name of a picture were passed over: 'readme.txt'" in said
 
 
 def test_a_picture_that_nobody_can_read_is_left_to_validation(sfew, tmp_path, settings):
@@ -136,11 +139,39 @@ def test_missing_data_tells_the_layout_and_where_to_ask(tmp_path, settings):
         ("fer2013", "kaggle.com"),
     ]:
         message = refusal(settings(tmp_path / "nowhere", kind), tmp_path)
-        assert "nowhere does not exist: wanted " in message and page in message
+        assert "nowhere does not exist: expected " in message and page in message
         assert message == missing_source(settings(tmp_path / "nowhere", kind))
     assert missing_source(settings(tmp_path)) == ""
     (tmp_path / "empty").mkdir()
-    assert "empty has no pictures: wanted train|val[|test]/<class>/" in refusal(settings(tmp_path / "empty"), tmp_path)
+    assert "empty has no pictures: expected train|val[|test]/" in refusal(settings(tmp_path / "empty"), tmp_path)
+
+
+def test_folders_of_no_class_name_the_classes_that_are_there(sfew, tmp_path, settings, picture):
+    picture(sfew / "Train/Bored/a.png")
+    found = "[Bored, anger, disgust, fear, happiness, neutral, sadness, surprise]"
+    assert f"set dataset.classes={found}." in refusal(settings(sfew), tmp_path)
+    rows, _ = run(settings(sfew, classes=found.strip("[]").split(", ")), tmp_path)
+    assert len(rows) == 29
+    picture(sfew / "Train/Not a name!/a.png")
+    message = refusal(settings(sfew), tmp_path)
+    assert "unknown class 'Bored'" in message and "set dataset.classes" not in message
+
+
+def test_pictures_of_one_class_with_one_name_are_all_kept(sfew, tmp_path, settings, picture):
+    """Folders that mean one class may share file names."""
+    joy = picture(sfew / "Train/joy/Film_000.png", 99)
+    picture(sfew / "Train/Happy/Film_000-joy.png", 98)
+    (sfew / "Train" / "joy" / ("n" * 250 + ".png")).write_bytes(joy)
+    (sfew / "Train" / "Happy" / ("n" * 250 + ".png")).write_bytes(joy)
+    rows, said = run(settings(sfew, "sfew_100"), tmp_path)
+    assert len(rows) == 32 and len({row["path"] for row in rows}) == 32
+    paths = {row["source"]: row["path"] for row in rows}
+    assert paths["Train/Happy/Film_000.png"] == "train/happiness/Film_000.png"
+    assert paths["Train/Happy/Film_000-joy.png"] == "train/happiness/Film_000-joy.png"
+    assert paths["Train/joy/Film_000.png"] == "train/happiness/Film_000-joy-2.png"
+    assert (tmp_path / "raw" / paths["Train/joy/Film_000.png"]).read_bytes() == joy
+    assert "2 pictures have another name here" in said and "'Train/joy/Film_000.png -> train/happiness/" in said
+    assert run(settings(sfew, "sfew_100"), tmp_path)[0] == rows
 
 
 def test_other_classes_by_their_own_names(tmp_path, settings, picture):
@@ -176,7 +207,7 @@ def test_sfew_says_that_its_test_pictures_have_no_labels(sfew, tmp_path, setting
     picture(sfew / "Test" / "Film_900.png")
     rows, said = run(settings(sfew, "sfew"), tmp_path)
     assert len(rows) == 28 and "1 pictures of the test split, whose labels are not given out" in said
-    assert "by their names" not in said
+    assert "without the name" not in said
 
 
 def test_classes_without_splits_are_split_by_the_seed(tmp_path, settings, picture):
@@ -263,15 +294,18 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
     [
         (
             lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("train_00001.jpg 8\n"),
-            "list_patition_label.txt:1: wanted a name train_NNNNN.jpg or test_NNNNN.jpg and a label from 1 to 7, given",
+            "list_patition_label.txt:1: expected a name train_NNNNN.jpg or test_NNNNN.jpg and a label",
         ),
-        (lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("../train_1.jpg 1\n"), ":1: wanted a na"),
+        (
+            lambda root: (root / "EmoLabel/list_patition_label.txt").write_text("../train_1.jpg 1\n"),
+            ":1: expected a ",
+        ),
         (
             lambda root: (root / "EmoLabel/list_patition_label.txt").open("a").write("test_00013.jpg 2\n"),
             "list_patition_label.txt: test_00013.jpg stands in lines 84 and 85",
         ),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").write_bytes(b"\xff"), "is no UTF-8 text"),
-        (lambda root: (root / "EmoLabel/list_patition_label.txt").unlink(), "has no list: wanted EmoLabel/list_"),
+        (lambda root: (root / "EmoLabel/list_patition_label.txt").unlink(), "has no list: expected EmoLabel/list_"),
         (
             lambda root: (root / "Image/aligned/test_00003_aligned.jpg").unlink(),
             "1 pictures of the list are not there, the first is Image/aligned/test_00003_aligned.jpg",
@@ -285,83 +319,6 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
 def test_rafdb_that_does_not_fit(rafdb, tmp_path, settings, spoil, message):
     spoil(rafdb)
     assert message in refusal(settings(rafdb, "rafdb"), tmp_path)
-
-
-def fer2013(path, rows, header="emotion,pixels,Usage"):
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return path
-
-
-def fer_row(emotion, usage, seed=0):
-    pixels = np.random.default_rng(seed).integers(0, 256, 48 * 48)
-    return "{},{},{}".format(emotion, " ".join(map(str, pixels)), usage), pixels.reshape(48, 48)
-
-
-def test_fer2013_from_its_table(tmp_path, settings):
-    usages = [("Training", "train"), ("PublicTest", "val"), ("PrivateTest", "test")]
-    made = [
-        (emotion, usage, *fer_row(emotion, usage[0], seed))
-        for seed, (emotion, usage) in enumerate((emotion, usage) for emotion in range(7) for usage in usages)
-    ]
-    fer2013(tmp_path / "fer2013.csv", [row for _, _, row, _ in made])
-    rows, _ = run(settings(tmp_path / "fer2013.csv", "fer2013"), tmp_path)
-    assert len(rows) == 21
-    by_source = {row["source"]: row for row in rows}
-    names = "anger disgust fear happiness sadness surprise neutral".split()
-    for line, (emotion, (_, split), _, pixels) in enumerate(made, 2):
-        row = by_source[f"fer2013.csv:{line}"]
-        assert (row["class"], row["split"]) == (names[emotion], split)
-        with Image.open(tmp_path / "raw" / row["path"]) as image:
-            assert image.mode == "L" and np.array_equal(np.asarray(image), pixels)
-    assert sorted(FER2013_LABELS.values()) == list(CANONICAL)
-
-
-def test_fer2013_with_blanks_in_its_header_and_columns_in_another_order(tmp_path, settings):
-    folder = tmp_path / "challenge"
-    folder.mkdir()
-    rows = []
-    for usage in ("Training", "PublicTest"):
-        emotion, pixels, _ = fer_row(3, usage)[0].split(",")
-        rows.append(f"{emotion},{usage},{pixels}")
-    fer2013(folder / "icml_face_data.csv", rows, "emotion, Usage, pixels")
-    rows, _ = run(settings(folder, "fer2013"), tmp_path)
-    assert [(row["split"], row["class"]) for row in rows] == [("train", "happiness"), ("val", "happiness")]
-
-
-@pytest.mark.parametrize(
-    "row, message",
-    [
-        ("7,1 2,Training", "fer2013.csv:2: 7: wanted an emotion from 0 to 6"),
-        ("x,1 2,Training", "fer2013.csv:2: invalid literal"),
-        ("1,1 2,Testing", "fer2013.csv:2: 'testing': wanted"),
-        ("1,1 2,Training", "fer2013.csv:2: wanted 2304 pixels from 0 to 255, given 2 up to 2"),
-        ("1,,Training", "fer2013.csv:2: wanted 2304 pixels from 0 to 255, given 0 up to 0"),
-        ("1," + "256 " * 2304 + ",Training", "given 2304 up to 256"),
-        ("1,-1 2,Training", "fer2013.csv:2: "),
-        ("1,1e3 2,Training", "fer2013.csv:2: "),
-        ("1,99999999999999999999 2,Training", "fer2013.csv:2: "),
-        ("1", "fer2013.csv:2: 'usage': wanted"),
-        ("1," + "1" * 50000, "fer2013.csv:2 is longer than 32768 bytes"),
-        ('1,"1 2,Training', "fer2013.csv:2: "),
-    ],
-)
-def test_fer2013_rows_that_make_no_sense_are_named(tmp_path, settings, row, message):
-    fer2013(tmp_path / "fer2013.csv", [row])
-    assert message in refusal(settings(tmp_path / "fer2013.csv", "fer2013"), tmp_path)
-
-
-def test_fer2013_tables_that_are_none(tmp_path, settings):
-    source = settings(tmp_path / "fer2013.csv", "fer2013")
-    fer2013(tmp_path / "fer2013.csv", [fer_row(0, "Training")[0]])
-    assert "has no pictures for val: wanted fer2013.csv with the columns" in refusal(source, tmp_path)
-    fer2013(tmp_path / "fer2013.csv", [], "name,label")
-    assert "has the columns ['name', 'label']: wanted" in refusal(source, tmp_path)
-    (tmp_path / "fer2013.csv").write_bytes(b"")
-    assert "has the columns []" in refusal(source, tmp_path)
-    (tmp_path / "fer2013.csv").write_bytes(b"\x93NUMPY")
-    assert "fer2013.csv:1: " in refusal(source, tmp_path)
-    (tmp_path / "folder").mkdir()
-    assert "has no table: wanted" in refusal(settings(tmp_path / "folder", "fer2013"), tmp_path)
 
 
 def test_the_drawn_set_has_just_the_classes_that_are_asked_for(tmp_path, settings):

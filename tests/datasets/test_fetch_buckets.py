@@ -132,7 +132,7 @@ def test_a_store_that_is_not_there_is_told(tmp_path, settings, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     asked = settings("covpool/rendered", endpoint="http://127.0.0.1:9", url="s3://faces/x.zip")
     for attempt in (lambda: get(asked, tmp_path), lambda: buckets.BucketFolder(asked, tmp_path, print)):
-        with pytest.raises(DatasetError, match="s3://faces/x.zip broke off 6 times .*Could not connect.*run it again"):
+        with pytest.raises(DatasetError, match="s3://faces/x.zip broke off 6 times .*Could not connect.*run the same"):
             attempt()
 
 

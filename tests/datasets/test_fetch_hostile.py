@@ -376,7 +376,9 @@ try:
     ending = f"{len(fetch(settings, Path(sys.argv[2]), say=lambda text: None))} pictures"
 except DatasetError as error:
     ending = str(error)
-print(json.dumps([ending, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+# ru_maxrss would include the process that started this one.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
+print(json.dumps([ending, int(peak) * 1024]))
 """
 
 

@@ -205,7 +205,7 @@ def test_a_data_set_from_a_server_lands_in_raw(server, sfew, tmp_path, settings)
     assert any("has the SHA-256 " + sha256 in line for line in said)
     # A page that says "log in" instead of the data is no archive.
     server.content = b"<html>log in</html>"
-    with pytest.raises(DatasetError, match="is neither folder nor zip nor tar: wanted Train"):
+    with pytest.raises(DatasetError, match="is neither folder nor zip nor tar: expected Train"):
         fetch(asked, tmp_path / "raw", downloads=tmp_path / "downloads", say=said.append)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 
@@ -72,6 +73,38 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded():
     last = content.rindex(b"\xff\xda")
     with pytest.raises(PictureError, match="more than 100 scans"):
         read_picture(content[:last] + 200 * content[last:-2] + content[-2:], "x.jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_that_claims_to_be_much_larger_is_refused(options):
+    """A header of 8192x8192 over the data of 64x64: libjpeg would add grey."""
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    content = bytearray(encoded(Image.fromarray(photo), "JPEG", **options))
+    assert read_picture(bytes(content), "x.jpg").pixels.shape == (64, 64, 3)
+    frame = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2"))
+    content[frame + 5 : frame + 9] = struct.pack(">HH", 8192, 8192)
+    with pytest.raises(PictureError, match="its header says 8192x8192, which takes [0-9]+ bytes or more, but it has"):
+        read_picture(bytes(content), "x.jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "quality": 1}])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_of_one_colour_is_as_large_as_it_says(mode, options):
+    """The smallest data that there is for its size."""
+    for size in ((16, 16), (2049, 2047)):
+        assert decoded(Image.new(mode, size), "JPEG", **options).shape == (size[1], size[0], 3)
+
+
+def test_hostile_tiffs_leave_standard_error_alone(capfd):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    content = bytearray(encoded(image, "TIFF", compression="tiff_lzw"))
+    for way in range(20):
+        damaged = bytearray(content)
+        damaged[200 + way : 200_000 : 97] = b"\xff" * len(damaged[200 + way : 200_000 : 97])
+        with pytest.raises(PictureError):
+            read_picture(bytes(damaged), "x.tiff")
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 def test_bilevel_is_black_and_white():

@@ -197,7 +197,9 @@ def test_limits_fail_with_the_counts_and_keep_the_lists(raw, tmp_path):
     with pytest.raises(ValidationError, match=r"3 of 7 pictures.*max_bad_fraction \(0.1\)(.|\n)*cut.png"):
         run(raw, tmp_path, max_bad_fraction=0.1)
     assert (tmp_path / "validated" / "manifest.csv").is_file()
-    with pytest.raises(ValidationError, match=r"min_images_per_class \(1\): val/a has 0"):
+    with pytest.raises(
+        ValidationError, match=r"min_images_per_class \(1\) usable pictures of each class, got fewer: val/a has 0"
+    ):
         run(raw, tmp_path)
 
 
@@ -290,3 +292,13 @@ def test_what_is_ok_here_can_be_read_by_normalise(tmp_path, name):
     elif name != "tiny.png":
         with pytest.raises(PictureError, match=facts["reason"][:20]):
             normalise_picture(settings, row)
+
+
+def test_classes_that_the_data_set_lacks_are_advised_to_be_left_out(raw, tmp_path):
+    with pytest.raises(ValidationError) as caught:
+        validate(raw, tmp_path / "validated", LIMITS, ("a", "b", "c", "d"), workers=1)
+    assert "got fewer: " in str(caught.value) and "train/c has 0" in str(caught.value)
+    assert str(caught.value).endswith(". For the classes that are there, set dataset.classes=[a, b]")
+    with pytest.raises(ValidationError) as caught:
+        run(raw, tmp_path)
+    assert "val/a has 0" in str(caught.value) and "dataset.classes" not in str(caught.value)
