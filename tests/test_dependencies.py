@@ -21,6 +21,8 @@ LEFT_TO_CHECK = {"covpool/pipeline/stage_frame.py", "covpool/pipeline/progress.p
     for path in (ROOT / "covpool" / "config").glob("*.py")
     if path.name not in ("vocabulary.py", "plain.py", "schedules.py")
 }
+#: Module -> the program that it starts under the other interpreter.
+STARTED = {"covpool/export/exporting.py": "covpool/export/weights.py"}
 SECTIONS = {field.name for field in fields(Params)}
 
 
@@ -77,7 +79,11 @@ def stage_closure(stage):
     launcher, script = definition(stage)["cmd"].split()[:2]
     # stages/py only finds the Python; stages/tf also sets what a step's time depends on.
     left = () if stage == "check" else LEFT_TO_CHECK
-    return closure(script, left) | ({launcher} if launcher == "stages/tf" else set())
+    found = closure(script, left) | ({launcher} if launcher == "stages/tf" else set())
+    for caller, called in STARTED.items():
+        if caller in found:
+            found |= {"stages/tf"} | closure(called, left)
+    return found
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

@@ -27,6 +27,8 @@ ALLOWED = {
     "diagnostics": {"config", "pipeline", "distributed", "networks", "devices", "training"},
     "port": {"config", "pipeline", "datasets", "distributed"},
     "reporting": {"config", "pipeline", "port"},
+    "predict": {"config", "pipeline", "images", "faces"},
+    "export": {"config", "pipeline", "faces", "spd", "networks", "devices", "training", "predict"},
 }
 #: Rooms that a current Python runs, and that never see TensorFlow.
 WITHOUT_TENSORFLOW = (
@@ -39,6 +41,7 @@ WITHOUT_TENSORFLOW = (
     "faces",
     "port",
     "reporting",
+    "predict",
 )
 #: Rooms that run under TensorFlow 1.15's Python 3.7, alone or too.
 PYTHON_3_7 = ("config", "pipeline", "spd", "networks", "distributed", "devices", "training", "diagnostics")

@@ -175,6 +175,11 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Export:
+    weights: str = key(choice("float32", "float16"))
+
+
+@dataclass(frozen=True)
 class Report:
     loss_tolerance: float = key(number(0, 10))
 
@@ -234,4 +239,5 @@ class Params:
     spd: Spd = section(Spd)
     train: Train = section(Train)
     evaluate: Evaluate = section(Evaluate)
+    export: Export = section(Export)
     report: Report = section(Report)

@@ -5,7 +5,7 @@ Start at `normalise_dataset`, which turns a validated manifest into arrays of al
 """
 
 from covpool.faces.crops import DETECTORS, FALLBACKS, NormaliseError
-from covpool.faces.detectors import DetectorMissing, Face, create, detect
+from covpool.faces.detectors import DetectorMissing, Face, create, detect, detect_all, shared, smallest_face
 from covpool.faces.geometry import LANDMARKS, TEMPLATE, align, similarity_transform
 from covpool.faces.normalise import describe, normalise_dataset
 from covpool.images.opener import PictureError, decode_picture
@@ -24,6 +24,9 @@ __all__ = [
     "decode_picture",
     "describe",
     "detect",
+    "detect_all",
     "normalise_dataset",
+    "shared",
     "similarity_transform",
+    "smallest_face",
 ]

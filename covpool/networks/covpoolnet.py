@@ -92,10 +92,7 @@ def _pool(features, layers, network, settings, endpoints):
         mapped = spd.bimap(endpoints["covariance"], weight)
     endpoints["bimap"] = layers.outputs["bimap"] = mapped
     if settings.method == "iterative":
-        # The ridge keeps every eigenvalue of a covariance at or above this share of its trace, hence of its norm. The
-        # norm of a Gaussian's matrix also contains the squared mean.
-        lowest = settings.ridge if network.pooling == "covariance" else max(settings.ridge / 100, LEAST_GAUSSIAN_SHARE)
-        endpoints["logeig"] = spd.log_iterative(mapped, lowest=lowest)
+        endpoints["logeig"] = spd.log_iterative(mapped, lowest=lowest_share(network.pooling, settings.ridge))
     elif layers.training:
         endpoints["logeig"], endpoints["eigenvalues"] = spd.log_reeig_with_spectrum(
             mapped, epsilon=settings.epsilon, maximum=settings.maximum
@@ -105,6 +102,15 @@ def _pool(features, layers, network, settings, endpoints):
         endpoints["logeig"] = spd.log_reeig(mapped, epsilon=settings.epsilon, maximum=settings.maximum)
     layers.outputs["logeig"] = endpoints["logeig"]
     return spd.vectorise(endpoints["logeig"], network.vectorise)
+
+
+def lowest_share(pooling: str, ridge: float) -> float:
+    """The smallest eigenvalue that the iterative logarithm must resolve, as a share of the matrix's Frobenius norm.
+
+    The ridge keeps every eigenvalue of a covariance at or above this share of its trace, hence of its norm. The norm of
+    a Gaussian's matrix also contains the squared mean.
+    """
+    return ridge if pooling == "covariance" else max(ridge / 100, LEAST_GAUSSIAN_SHARE)
 
 
 def _orthonormal_initializer(seed):

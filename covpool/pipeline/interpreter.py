@@ -23,13 +23,24 @@ def hand_on(name, options, arguments=None):
     wanted = options.python or options.build
     if wanted in ("", "default") or os.environ.get(HANDED_ON) == wanted:
         return
-    environment = dict(os.environ, **{HANDED_ON: wanted})
-    environment.pop("COVPOOL_TF_PYTHON", None)
-    if options.python:
-        environment["COVPOOL_TF_PYTHON"] = options.python
-    else:
-        environment["TF_BUILD"] = options.build
-    environment[SETTING] = "device_options.{}.{}".format(name, "python" if options.python else "build")
+    found = dict(environment(name, options), **{HANDED_ON: wanted})
     launcher = str(TF_LAUNCHER)
     sys.stdout.flush()
-    os.execve(launcher, [launcher] + (arguments or sys.argv), environment)
+    os.execve(launcher, [launcher] + (arguments or sys.argv), found)
+
+
+def environment(name, options):
+    """This process's environment, changed so that `stages/tf` starts the interpreter that a run asks for.
+
+    name: of the run; options: its device_options.
+    """
+    found = dict(os.environ)
+    if options.python:
+        found["COVPOOL_TF_PYTHON"] = options.python
+    elif options.build != "default":
+        found.pop("COVPOOL_TF_PYTHON", None)
+        found["TF_BUILD"] = options.build
+    else:
+        return found
+    found[SETTING] = "device_options.{}.{}".format(name, "python" if options.python else "build")
+    return found

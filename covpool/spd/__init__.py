@@ -7,7 +7,7 @@ equations, the gradients and the measured errors.
 
 from covpool.spd.constants import REEIG_EPSILON, REEIG_MAXIMUM, RIDGE
 from covpool.spd.health import SpectrumHealth, orthogonality_error, spectrum_health
-from covpool.spd.iterative import log_iterative
+from covpool.spd.iterative import log_iterative, logarithm_plan
 from covpool.spd.layers import VECTORISATIONS, bimap, upper_weights, vectorise
 from covpool.spd.pooling import covariance_pool, gaussian_pool, projected_covariance
 from covpool.spd.scope import in_scope, operations
@@ -29,6 +29,7 @@ __all__ = [
     "log_iterative",
     "log_reeig",
     "log_reeig_with_spectrum",
+    "logarithm_plan",
     "logeig",
     "operations",
     "orthogonality_error",

@@ -27,6 +27,7 @@ The gradient is TensorFlow's own through the products: exact for the function th
 import functools
 import math
 import operator
+from typing import List, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -37,7 +38,6 @@ from covpool.spd.constants import (
     RESOLVED_EPSILONS,
     RIDGE,
     logarithm_floor,
-    machine_epsilon,
 )
 from covpool.spd.schulz import scaled_steps
 from covpool.spd.shapes import FloatArray, as_square_batch, symmetric_part
@@ -63,27 +63,56 @@ def log_iterative(x: FloatArray, lowest: float = RIDGE) -> tf.Tensor:
         ValueError: if the dtype does not resolve `lowest`, if it is 0.4 or more, or if `x` does not fit.
     """
     x = symmetric_part(as_square_batch(x, "x"))
-    resolved = RESOLVED_EPSILONS * machine_epsilon(x.dtype)
-    if not resolved <= lowest < LOG_POLYNOMIAL_FROM:
-        raise ValueError(
-            f"lowest must be a share of the norm in [{resolved:.1e}, {LOG_POLYNOMIAL_FROM}) for {x.dtype.name}, got "
-            f"{lowest}: smaller eigenvalues are rounding errors and may be negative"
-        )
+    plan = logarithm_plan(lowest, x.dtype.name)
     identity = tf.constant(np.eye(x.shape.as_list()[1]), x.dtype)
-    tolerance = LOG_POLYNOMIAL_TOLERANCE[x.dtype.name]
-    steps, reached = scaled_steps(math.sqrt(lowest), math.sqrt(LOG_POLYNOMIAL_FROM))
     norm = _norm(x)
     # Polynomials are in a variable in [-1, 1], here t = 2 x - 1, so that their coefficients stay small.
     t = 2 * (x / norm) - identity
     total = tf.log(norm) * identity
-    for a, r in steps:
+    for log_factor, next_iterate in plan.steps:
         powers = _powers(t)
-        total -= 2 * _polynomial(_log_factor(a, r, tolerance), powers, identity)
-        t = _polynomial(_next_iterate(a, r), powers, identity)
+        total -= 2 * _polynomial(log_factor, powers, identity)
+        t = _polynomial(next_iterate, powers, identity)
     # Now every eigenvalue is in [1 - width, 1], and u is in [-1, 1] again.
+    u = (t - (1 - plan.width) * identity) / plan.width
+    return total + _polynomial(plan.remainder, _powers(u), identity)
+
+
+class LogarithmPlan(NamedTuple):
+    """The polynomials of an iterative logarithm; each has a degree divisible by BLOCK.
+
+    Attributes:
+        steps: pairs of coefficients in t = 2 x - 1: of log h(x), and of the next t.
+        width: after the steps every eigenvalue is in [1 - width, 1].
+        remainder: coefficients of log x in u, where x = 1 - width (1 - u) / 2.
+    """
+
+    steps: List[Tuple[np.ndarray, np.ndarray]]
+    width: float
+    remainder: np.ndarray
+
+
+def logarithm_plan(lowest: float, dtype_name: str = "float32") -> LogarithmPlan:
+    """The polynomials that `log_iterative` evaluates, for programs that compute the same without TensorFlow.
+
+    Args:
+        lowest: the smallest eigenvalue that is resolved, as a share of the matrix's Frobenius norm.
+        dtype_name: `float32` or `float64`.
+
+    Raises:
+        ValueError: if the dtype does not resolve `lowest`, or if it is 0.4 or more.
+    """
+    resolved = RESOLVED_EPSILONS * float(np.finfo(dtype_name).eps)
+    if not resolved <= lowest < LOG_POLYNOMIAL_FROM:
+        raise ValueError(
+            f"lowest must be a share of the norm in [{resolved:.1e}, {LOG_POLYNOMIAL_FROM}) for {dtype_name}, got "
+            f"{lowest}: smaller eigenvalues are rounding errors and may be negative"
+        )
+    tolerance = LOG_POLYNOMIAL_TOLERANCE[dtype_name]
+    steps, reached = scaled_steps(math.sqrt(lowest), math.sqrt(LOG_POLYNOMIAL_FROM))
     width = 1 - reached**2
-    u = (t - (1 - width) * identity) / width
-    return total + _polynomial(_log_remainder(width, tolerance), _powers(u), identity)
+    polynomials = [(_log_factor(a, r, tolerance), _next_iterate(a, r)) for a, r in steps]
+    return LogarithmPlan(polynomials, width, _log_remainder(width, tolerance))
 
 
 def _norm(x):

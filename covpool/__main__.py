@@ -1,0 +1,30 @@
+"""The command `covpool`: use a trained network. Each subcommand is loaded when it is called."""
+
+import importlib
+import sys
+
+#: Subcommand -> the module whose `main(arguments)` runs it, and what it does.
+COMMANDS = {
+    "predict": ("covpool.predict.command", "photos, folders, videos or a camera to expressions"),
+    "serve": ("covpool.serve.command", "a page and an HTTP interface on this machine"),
+    "export": ("covpool.export.command", "a trained network to one ONNX file"),
+}
+USAGE = "usage: covpool {predict,serve,export} ...\n\n" + "\n".join(
+    f"  covpool {name:8} {text}" for name, (_, text) in COMMANDS.items()
+)
+
+
+def main(arguments=None):
+    """Run a subcommand and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE + "\n\n`covpool COMMAND --help` shows its options.")
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        print(f"{USAGE}\n\ncovpool: expected one of {', '.join(COMMANDS)}, got {arguments[0]!r}", file=sys.stderr)
+        return 2
+    return importlib.import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
