@@ -1,4 +1,4 @@
-"""A preview of the rendered faces: `python -m covpool.rendered --sheet out.png`."""
+"""Draws a preview of the rendered faces: `stages/py -m covpool.rendered --sheet out.png`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from covpool.rendered import CLASSES, render_face
 
 
 def main() -> None:
-    """Draw one row an identity and one column a class."""
-    parser = argparse.ArgumentParser(prog="python -m covpool.rendered", description=__doc__.splitlines()[0])
+    """Draw one row per identity and one column per class."""
+    parser = argparse.ArgumentParser(prog="stages/py -m covpool.rendered", description=__doc__.splitlines()[0])
     parser.add_argument("--sheet", type=Path, required=True, help="PNG to write")
     parser.add_argument("--first", type=int, default=0, help="first identity (default 0)")
     parser.add_argument("--identities", type=int, default=4, help="rows (default 4)")
@@ -29,7 +29,7 @@ def main() -> None:
         ]
         rows.append(np.hstack([shot.image for shot in shots]))
     if not cv2.imwrite(str(options.sheet), np.vstack(rows)[..., ::-1]):
-        parser.error(f"cannot write {options.sheet}; does its folder exist?")
+        parser.error(f"cannot write {options.sheet}: check that its folder exists and is writable")
     print(f"{options.sheet}: columns {', '.join(CLASSES)}")
 
 

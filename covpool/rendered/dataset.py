@@ -1,8 +1,8 @@
-"""The rendered data set on disk: a folder a split, a folder a class, a PNG a picture.
+"""The rendered data set on disk: one folder per split and class, one PNG per picture.
 
-Each picture is a function of (seed, identity, class, picture number) alone. Workers take whole identities, so bytes
-depend neither on their number nor on the order they finish in. The same numbers give the same bytes on the same kind
-of processor; another instruction set may round differently, and then single pixels differ.
+A picture depends only on seed, identity, class and picture number. Workers take whole identities, so that the bytes do
+not depend on the number of workers. Equal numbers give equal bytes on the same kind of processor; another instruction
+set may round differently, and then single pixels differ.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def render_dataset(
         seed: another seed gives other people.
         classes: the expressions to draw; a picture does not depend on which others are drawn.
         workers: processes; by default one for each core that this process may use.
-        progress: called with the pictures done and the pictures wanted, after every identity.
+        progress: called with (pictures done, pictures in all) after every identity.
 
     Returns:
-        One record a picture, by identity, class and picture number; paths are relative to `target`.
+        One record per picture, ordered by identity, class and picture number; paths are relative to `target`.
 
     Raises:
-        AssetError: `anny` or `mitsuba` is missing; the message says how to install it.
-        ValueError: a count or size that makes no sense, or an unknown expression.
+        AssetError: if `anny` or `mitsuba` is missing; the message says how to install it.
+        ValueError: if a count or size is out of range, or an expression is unknown.
     """
     for name in classes:
         _check_expression(name)
@@ -107,20 +107,20 @@ def render_face(
 
 def _check_expression(name: str) -> None:
     if name not in CLASSES:
-        raise ValueError(f"unknown expression {name!r}; known are {', '.join(CLASSES)}")
+        raise ValueError(f"unknown expression: expected one of {', '.join(CLASSES)}, got {name!r}")
 
 
 def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
         least = {"train": 1, "pictures": 1, "workers": 1, "image_size": MIN_SIZE}.get(name, 0)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ValueError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def _render_all(target: Path, splits: list[str], processes: int, **settings) -> Iterator[list[Picture]]:
-    """The pictures of one identity after the other, in their order, from this process or from several.
+    """Yield the pictures of one identity after the other, from this process or from several.
 
-    At an error or an interrupt no further picture is begun, here or in a worker.
+    After an error or an interrupt no further picture is started, here or in a worker.
     """
     renderer()
     work = enumerate(splits)
@@ -131,7 +131,7 @@ def _render_all(target: Path, splits: list[str], processes: int, **settings) -> 
         folder = Path(name)
         _assets(None).save(folder / ASSETS)
         job = functools.partial(_render_identity, folder, target, **settings)
-        # An identity takes seconds: a worker is to leave one that nobody waits for.
+        # An identity takes seconds: workers must stop inside of one if the run has ended.
         yield from ordered_map(job, work, processes, when_abandoned=(folder / STOP).touch)
 
 
@@ -152,7 +152,7 @@ def _render_identity(
     """Write pictures of one identity: `work` is its number and split, `shots` pairs of expression and number."""
     identity, split = work
     if folder is not None:
-        # Every core has an identity of its own.
+        # Each core works on another identity.
         cv2.setNumThreads(1)
     sitter = _sitter(folder, seed, identity)
     records = []
@@ -168,7 +168,7 @@ def _render_identity(
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
-    """Write uint8 RGB [h, w, 3]; the file appears whole or not at all."""
+    """Write uint8 RGB [h, w, 3]; the file is complete or absent."""
     whole, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
     if not whole:
         raise OSError(f"OpenCV could not encode {path.name} as PNG")

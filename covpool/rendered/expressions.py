@@ -109,7 +109,7 @@ class Expression:
 def sample_expression(name: str, rng: np.random.Generator) -> Expression:
     """Draw a class's recipe, its intensity, the units' shares and the asymmetry; add the stray units and a gaze."""
     if name not in RECIPES:
-        raise ValueError(f"unknown expression {name!r}; known are {', '.join(CLASSES)}")
+        raise ValueError(f"unknown expression: expected one of {', '.join(CLASSES)}, got {name!r}")
     recipe = RECIPES[name][rng.integers(len(RECIPES[name]))]
     overall = rng.uniform(*INTENSITY)
     units = {}
@@ -129,7 +129,7 @@ def sample_expression(name: str, rng: np.random.Generator) -> Expression:
 def plain_expression(name: str, intensity: float = 1.0) -> Expression:
     """A class's first recipe with no chance in it."""
     if name not in RECIPES:
-        raise ValueError(f"unknown expression {name!r}; known are {', '.join(CLASSES)}")
+        raise ValueError(f"unknown expression: expected one of {', '.join(CLASSES)}, got {name!r}")
     return Expression({unit: (intensity * share, intensity * share) for unit, share in RECIPES[name][0].items()})
 
 
