@@ -27,7 +27,7 @@ from covpool.datasets import names
 from covpool.datasets.errors import DatasetError
 from covpool.datasets.guards import BLOCK, TAR_HEADER, CountedHeader, Guard, ZipGuard, decompressor
 
-#: Packed this well is no sign of an attack while it is this little: end marks, blank pictures.
+#: Up to this many bytes any ratio is allowed: end marks and blank pictures are packed well.
 RATIO_FREE = 1 << 20
 #: Bytes that a file may take in a zip's directory, on average, and beside its own in a tar.
 ZIP_ENTRY, TAR_OVERHEAD = 160, 2048
@@ -57,7 +57,12 @@ ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
     """The archive in a file, by its first bytes whatever its name, or None for a file that is neither zip nor tar.
 
-    limits: `params.Limits`. Raises DatasetError where the archive is damaged, hostile or beyond the limits.
+    Args:
+        path: The file.
+        limits: `config.Limits`.
+
+    Raises:
+        DatasetError: The archive is damaged, hostile or beyond the limits.
     """
     with open(path, "rb") as stream:
         start = stream.read(512)
@@ -69,7 +74,7 @@ def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
 
 
 class Untrusted:
-    """Files that somebody else named: what can be told of their names and sizes together."""
+    """Files that somebody else named: checks of all their names and sizes together."""
 
     def __init__(self, path: Path | str, limits) -> None:
         self.path, self.limits = path, limits

@@ -52,10 +52,10 @@ def transport(settings):
     @contextlib.contextmanager
     def ask(have: int, validator: str, complete: bool) -> Iterator[Answer]:
         store = _store(settings)
-        with _told(settings):
+        with _own_errors(settings):
             details = store.info(place)
         if details["type"] != "file":
-            raise DatasetError(f"{shown(settings.url)} is no object; a folder's address ends in /")
+            raise DatasetError(f"{shown(settings.url)} is not an object. If it is a folder, end the address with /")
         tag, size = details["ETag"], details["size"]
         if complete and tag == validator:
             yield Answer(have, size, tag, None)
@@ -68,13 +68,13 @@ def transport(settings):
 
 def _blocks(settings, store, place: str, start: int, tag: str) -> Iterator[bytes]:
     """The object from a byte on; each request insists on the version that was begun."""
-    with _told(settings):
+    with _own_errors(settings):
         stream = store.open(place, "rb", block_size=BLOCK, cache_type="none")
         if stream.details["ETag"] != tag:
             raise Changed("it is another object now")
         stream.seek(start)
     while True:
-        with _told(settings):
+        with _own_errors(settings):
             block = stream.read(BLOCK)
         if not block:
             return
@@ -98,7 +98,7 @@ class BucketFolder(Untrusted):
         self._list((name, facts["size"]) for name, facts in sorted(self._objects.items()))
 
     def _find(self, place: str) -> dict[str, dict]:
-        with _told(self._settings):
+        with _own_errors(self._settings):
             return self._store.find(place, detail=True)
 
     def close(self) -> None:
@@ -126,11 +126,11 @@ class BucketFolder(Untrusted):
         """Download those of a batch that are not there; a file has its name only when it is whole."""
         coming = {name: path.with_suffix(".partial") for name, path in places.items() if not path.exists()}
         if coming:
-            with _told(self._settings):
+            with _own_errors(self._settings):
                 self._store.get([self._objects[name]["name"] for name in coming], list(map(str, coming.values())))
         for name, path in coming.items():
             if path.stat().st_size != self._sizes[name]:
-                raise DatasetError(f"{self.path}{name} has changed while it was downloaded: run it again")
+                raise DatasetError(f"{self.path}{name} has changed while it was downloaded: run the same command again")
             path.replace(places[name])
 
 
@@ -169,7 +169,7 @@ def _store(settings) -> s3fs.S3FileSystem:
 
 
 @contextlib.contextmanager
-def _told(settings) -> Iterator[None]:
+def _own_errors(settings) -> Iterator[None]:
     """Turn the store's errors into ours."""
     url = shown(settings.url)
     try:
@@ -184,6 +184,6 @@ def _told(settings) -> Iterator[None]:
             if url.startswith("obs")
             else ("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials")
         )
-        raise DatasetError(f"{url} may not be read with the keys at hand: they are taken from {variables}") from None
+        raise DatasetError(f"{url} may not be read with the keys that were found. Set {variables}") from None
     except LINE as error:
         raise Broken(re.sub(r"\w+://\S+", "...", f"{type(error).__name__}: {error}")[:200]) from None

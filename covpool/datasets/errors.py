@@ -2,4 +2,4 @@
 
 
 class DatasetError(Exception):
-    """The data set is not as it should be; the message says what was found, what was wanted and what to do."""
+    """The data set is not as it should be; the message says what was expected, what was found and what to do."""

@@ -37,12 +37,19 @@ def fetch(
 ) -> list[dict[str, str]]:
     """Make `target`: pictures by split and class, and `manifest.csv`.
 
-    settings: `config.Dataset`; target: a folder, made anew, and removed where the fetch fails; downloads: a folder for
-    what comes from an address, see `remote`; progress: of the pictures; downloaded: of the bytes of a download; say: is
-    told, a line each, what was passed over or decided.
+    Args:
+        settings: `config.Dataset`.
+        target: A folder, made anew, and deleted if the fetch fails.
+        downloads: A folder for what comes from an address, see `remote`.
+        progress: Called with the pictures done and all pictures.
+        downloaded: Called with the bytes of a download that are here and all of them.
+        say: Called with a line of text on each thing that was passed over or decided.
 
-    Returns the manifest's rows. Raises DatasetError where the source is missing, hostile or not laid out as its kind
-    says.
+    Returns:
+        The manifest's rows (`artifacts.MANIFEST_COLUMNS`), sorted by path.
+
+    Raises:
+        DatasetError: The source is missing, hostile or not laid out as its kind says.
     """
     target = Path(target)
     if target.exists():
@@ -70,7 +77,7 @@ def _open(settings, downloads: Path, downloaded: Progress, say):
             raise DatasetError(absent)
         check_sum(Path(settings.source), settings.sha256, say)
         return open_source(Path(settings.source), settings.limits)
-    # What talks to servers loads slowly and is wanted for addresses alone.
+    # What talks to servers loads slowly and is needed for addresses only.
     if settings.url.startswith("http"):
         from covpool.datasets import web
 
@@ -88,7 +95,7 @@ def _open(settings, downloads: Path, downloaded: Progress, say):
 
 
 def _rendered(settings, target: Path, progress) -> list[dict[str, str]]:
-    # The renderer loads slowly and is wanted by this kind alone.
+    # The renderer loads slowly and is needed for this kind only.
     from covpool import rendered
 
     options = settings.rendered

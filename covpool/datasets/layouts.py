@@ -1,7 +1,8 @@
 """Where each kind of data set keeps its splits and classes: from the files of a source to the pictures in it.
 
 A kind is a function (source, settings, say) -> (number of pictures or None, iterator of `Picture`). It decides by names
-and lists alone which picture is of which split and class, so that what doesn't fit is told before any picture is read.
+and lists alone which picture is of which split and class, so that what doesn't fit is an error before any picture is
+read.
 Labels that are numbers become names at once (`covpool.config.vocabulary`).
 """
 
@@ -35,11 +36,18 @@ RAFDB_LABELS = dict(enumerate(("surprise", "fear", "disgust", "happiness", "sadn
 
 
 def pictures_of(source, settings, say: Callable[[str], None]) -> tuple[int | None, Pictures]:
-    """The pictures of a source: their number where it is known, and an iterator of places and streams.
+    """The pictures of a source, by split and class.
 
-    settings: `config.Dataset`; say: is told, a line each, what was passed over or decided.
+    Args:
+        source: Where the files are, see `sources`.
+        settings: `config.Dataset`.
+        say: Called with a line of text on each thing that was passed over or decided.
 
-    Raises DatasetError where the source is not laid out as `settings.kind` says.
+    Returns:
+        The number of pictures (None if it is not known) and an iterator of (Place, stream).
+
+    Raises:
+        DatasetError: The source is not laid out as `settings.kind` says.
     """
     if settings.kind == "fer2013":
         return None, fer2013.pictures_of(source, settings, say)
@@ -187,9 +195,9 @@ def _divided(source, settings, places: list[Place], val: float, test: float, say
     say(
         "split by dataset.split.seed: {}; {}".format(
             ", ".join(f"{counts[name]} {name}" for name in artifacts.SPLITS if counts[name]),
-            f"{len(subjects)} subjects, told by the names of {named} of {len(places)} pictures, stay together"
+            f"{len(subjects)} subjects, read from the names of {named} of {len(places)} pictures, stay together"
             if named
-            else "the names tell no subjects (dataset.split.subject)",
+            else "the names have no subjects (dataset.split.subject)",
         )
     )
     return [replace(place, split=split[place.source]) for place in places]

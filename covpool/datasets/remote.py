@@ -84,10 +84,18 @@ def locked(folder: Path) -> Iterator[None]:
 def download(settings, folder: Path, transport: Transport, progress, say) -> Path:
     """The file at `settings.url`, whole and checked, in `folder`.
 
-    settings: `config.Dataset`; progress: called with (bytes there, bytes in all or None), at first with those that were
-    there before; say: is told what happened, a line each.
+    Args:
+        settings: `config.Dataset`.
+        folder: Where the file and what is known of it are kept.
+        transport: How bytes come from the server.
+        progress: Called with (bytes here, bytes in all or None), first with those that were here before.
+        say: Called with a line of text on what happened.
 
-    Raises DatasetError where it can't be had or has another SHA-256 than `settings.sha256`.
+    Returns:
+        The path of the file.
+
+    Raises:
+        DatasetError: The file can't be downloaded, or its SHA-256 is not `settings.sha256`.
     """
     with locked(folder):
         path, record = folder / file_name(settings.url), folder / ".state.json"
@@ -100,10 +108,10 @@ def download(settings, folder: Path, transport: Transport, progress, say) -> Pat
         digest = artifacts.sha256_file(path) if settings.sha256 else ""
         if digest != settings.sha256:
             wrong = f"{shown(settings.url)} has the SHA-256 {digest}, but dataset.sha256 is {settings.sha256}: it is "
-            wrong += "another file than the one that was meant, or was damaged on its way."
+            wrong += "not the expected file, or was damaged on its way."
             if not arrived:
                 # Perhaps the sum is what is mistyped, and a large file came whole before.
-                raise DatasetError(f"{wrong} It was here already and is kept in {folder}: remove that to begin anew.")
+                raise DatasetError(f"{wrong} It was downloaded before: delete {folder} to download it again.")
             shutil.rmtree(folder)
             raise DatasetError(f"{wrong} It was deleted.")
         if arrived:
@@ -240,7 +248,7 @@ def _check_room(settings, path: Path, answer: Answer) -> None:
     free = shutil.disk_usage(path.parent).free
     if missing > free:
         raise DatasetError(
-            f"{shown(settings.url)}: {missing / 1e9:.1f} GB are to come, and {path.parent.absolute()} has room for "
+            f"{shown(settings.url)}: {missing / 1e9:.1f} GB are missing, but {path.parent.absolute()} has room for "
             f"{free / 1e9:.1f} GB"
         )
 

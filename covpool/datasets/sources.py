@@ -18,7 +18,7 @@ MAX_TEXT = 16 << 20
 
 
 def open_source(path: Path, limits):
-    """The source at `path`; close it after use. limits: `params.Limits`. Raises DatasetError where it can't be read."""
+    """The source at `path`; close it after use. limits: `config.Limits`. Raises DatasetError where it can't be read."""
     path = Path(path)
     if path.is_dir():
         return Folder(path, limits)
@@ -36,7 +36,7 @@ def read_text(source, name: str) -> str:
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise DatasetError(f"{source.path}: {name} is no UTF-8 text ({error})") from None
+            raise DatasetError(f"{source.path}: {name} is not UTF-8 text ({error})") from None
     raise DatasetError(f"{source.path}: {name} is gone")
 
 
@@ -65,7 +65,7 @@ class Folder:
                     entered.add(real)
                     waiting.append(name)
                 elif not entry.is_file():
-                    raise DatasetError(f"{entry.path} is {'a broken link' if entry.is_symlink() else 'no file'}")
+                    raise DatasetError(f"{entry.path} is {'a broken link' if entry.is_symlink() else 'not a file'}")
                 else:
                     found.append(name)
                 if len(found) > self._limits.max_files:

@@ -35,8 +35,8 @@ FINAL = (
 #: Answers that may be others in a moment.
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 REFUSED = {
-    401: "a name and password are wanted: put them into ~/.netrc",
-    403: "it may not be read, or a name and password are wanted (~/.netrc)",
+    401: "a name and password are needed: put them into ~/.netrc",
+    403: "it may not be read, or a name and password are needed (~/.netrc)",
     404: "there is no such file",
     410: "the file is gone",
 }

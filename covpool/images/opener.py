@@ -81,8 +81,15 @@ class Picture:
 def read_picture(content: bytes, name: str) -> Picture:
     """Return the picture in `content`; `name` stands in errors.
 
-    Raises PictureError if the bytes are no complete picture in one of FORMATS, hold several (an animation, pages), more
-    than MAX_PIXELS pixels, or values that can't be brought to 8 bits. The size is judged before pixels are decoded.
+    The size is judged before pixels are decoded.
+
+    Args:
+        content: The bytes of the file.
+        name: What errors call the picture.
+
+    Raises:
+        PictureError: The bytes are not one complete picture in one of FORMATS, hold several (an animation, pages), more
+            than MAX_PIXELS pixels, less data than the size takes, or values that can't be brought to 8 bits.
     """
     try:
         with warnings.catch_warnings():

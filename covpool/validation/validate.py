@@ -30,11 +30,22 @@ def validate(
 ) -> dict:
     """Look at all pictures of `raw` and write what was found into `target`.
 
-    raw: folder with `manifest.csv`; progress: called with (done, total); workers: processes, by default one a core.
+    Args:
+        raw: Folder with `manifest.csv`.
+        target: Folder for what was found.
+        options: `config.Validate`.
+        classes: The names of the classes.
+        progress: Called with (done, total).
+        workers: Number of processes, by default one per core.
+
+    Returns:
+        The counts, see `counts.count`.
+
+    Raises:
+        ValidationError: Limits or the policy on duplicates are broken; everything is written before.
 
     Writes `manifest.csv` (artifacts.VALIDATED_COLUMNS), `counts.json` (`counts.count`), and `balance.csv`,
-    `brightness.csv` and `sizes.csv` of the usable pictures. Returns the counts. Raises ValidationError where limits or
-    the policy on duplicates are broken, after everything is written.
+    `brightness.csv` and `sizes.csv` of the usable pictures.
     """
     rows = artifacts.read_csv(Path(raw) / "manifest.csv", artifacts.MANIFEST_COLUMNS)
     hashes = []

@@ -69,7 +69,7 @@ def test_the_same_source_gives_the_same_bytes_and_old_pictures_go(sfew, tmp_path
         ("folder", lambda root, picture: picture(root / "val/Sad/x.png/y.png"), "val/Sad/x.png/y.png does not lie at"),
         ("folder", lambda root, picture: (root / "val/x").symlink_to("nowhere"), "val/x is a broken link"),
         ("folder", lambda root, picture: (root / "val/x").symlink_to(".."), "remove it"),
-        ("folder", lambda root, picture: os.mkfifo(root / "val/Sad/x.png"), "x.png is no file"),
+        ("folder", lambda root, picture: os.mkfifo(root / "val/Sad/x.png"), "x.png is not a file"),
         ("folder", lambda root, picture: (root / "Train").rename(root / ".hidden"), "has no pictures for train: exp"),
         (
             "sfew_100",
@@ -221,7 +221,7 @@ def test_classes_without_splits_are_split_by_the_seed(tmp_path, settings, pictur
         "val": (2, 2),
         "test": (1, 1),
     }
-    assert "split by dataset.split.seed: 14 train, 4 val, 2 test; the names tell no subjects" in said
+    assert "split by dataset.split.seed: 14 train, 4 val, 2 test; the names have no subjects" in said
     again, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1}), tmp_path)
     other, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1, "seed": 1}), tmp_path)
     assert rows == again != other
@@ -233,7 +233,7 @@ def test_a_subject_that_the_name_tells_stays_in_one_split(tmp_path, settings, pi
             for take in range(2):
                 picture(tmp_path / "set" / name / f"S{subject:03d}_{take}.png")
     rows, said = run(settings(tmp_path / "set", split={"val": 0.3}), tmp_path)
-    assert "10 subjects, told by the names of 40 of 40 pictures, stay together" in said
+    assert "10 subjects, read from the names of 40 of 40 pictures, stay together" in said
     splits = {
         subject: {row["split"] for row in rows if row["subject"] == subject}
         for subject in {row["subject"] for row in rows}
@@ -304,7 +304,7 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
             lambda root: (root / "EmoLabel/list_patition_label.txt").open("a").write("test_00013.jpg 2\n"),
             "list_patition_label.txt: test_00013.jpg stands in lines 84 and 85",
         ),
-        (lambda root: (root / "EmoLabel/list_patition_label.txt").write_bytes(b"\xff"), "is no UTF-8 text"),
+        (lambda root: (root / "EmoLabel/list_patition_label.txt").write_bytes(b"\xff"), "is not UTF-8 text"),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").unlink(), "has no list: expected EmoLabel/list_"),
         (
             lambda root: (root / "Image/aligned/test_00003_aligned.jpg").unlink(),

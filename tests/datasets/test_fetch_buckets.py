@@ -122,7 +122,9 @@ def test_what_is_not_there_is_told(bucket, tmp_path, settings, server):
     with pytest.raises(DatasetError, match="s3://faces/none.zip: there is no such object or bucket"):
         get(bucket.at("none.zip"), tmp_path)
     bucket.put("folder/a.png", b"x")
-    with pytest.raises(DatasetError, match="s3://faces/folder is no object; a folder's address ends in /"):
+    with pytest.raises(
+        DatasetError, match="s3://faces/folder is not an object. If it is a folder, end the address with /"
+    ):
         get(bucket.at("folder"), tmp_path)
     with pytest.raises(DatasetError, match="has no pictures"):
         fetch(bucket.at("none/"), tmp_path / "raw", downloads=tmp_path / "downloads", say=lambda text: None)

@@ -156,7 +156,7 @@ def test_limits_hold_for_what_is_told_and_for_what_comes(server, get, monkeypatc
             get(limits={"max_archive_bytes": 100_000})
     server.lengths = True
     monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(DatasetError, match="are to come, and .* has room for 0.0 GB"):
+    with pytest.raises(DatasetError, match="are missing, but .* has room for 0.0 GB"):
         get()
 
 
