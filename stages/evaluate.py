@@ -22,7 +22,7 @@ def main() -> None:
             from covpool.devices import DeviceError
             from covpool.networks.checkpoints import CheckpointError
             from covpool.training.evaluation import evaluate, trained_run
-            from covpool.training.record import key
+            from covpool.training.run_key import key
             from covpool.training.state import KEY_LENGTH, forget, training_states
 
         with no_empty_folder(artifacts.EVALUATION / name), sentences("evaluate", CheckpointError, DeviceError):

@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from covpool.pipeline import artifacts
+from covpool.pipeline.arrays import read_face_array
 
 #: Largest side of a face in pixels, and number of faces in the sheet (the page stays small).
 FACE_PIXELS = 112
@@ -33,17 +34,7 @@ class Faces:
     def __init__(self, root: Path | str, split: str) -> None:
         folder = Path(root) / artifacts.FACES
         self.rows = artifacts.read_csv(folder / f"{split}.csv", ("class", "source"))
-        try:
-            self.pixels = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise artifacts.ArtifactError(f"{split}.npy is missing: run `dvc repro normalise`.") from None
-        except ValueError as error:
-            raise artifacts.ArtifactError(f"{split}.npy is not an array of faces ({error}).") from None
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or len(self.pixels) != len(self.rows):
-            raise artifacts.ArtifactError(
-                f"{split}.npy: expected uint8 [{len(self.rows)}, height, width, 3], one face per row of {split}.csv, "
-                f"got {self.pixels.dtype} {self.pixels.shape}. Run `dvc repro normalise`."
-            )
+        self.pixels = read_face_array(folder / f"{split}.npy", len(self.rows))
         self.places = {row["source"]: place for place, row in enumerate(self.rows)}
 
     def face(self, place: int) -> Image.Image:

@@ -64,7 +64,8 @@ def _check_data(name, root):
     run = trained_run(name, root)
     if run is not None and run["data"]["hash"] != artifacts.faces_hash(root / artifacts.FACES):
         raise artifacts.ArtifactError(
-            f"{artifacts.FACES} is not the data that the run {name!r} was trained on: run `dvc repro` to bring both in step, "
+            f"{artifacts.FACES} is not the data that the run {name!r} was trained on: run `dvc repro` to bring both "
+            "in step, "
             f"or `dvc checkout {artifacts.FACES}` if the folder was edited."
         )
 
@@ -74,7 +75,8 @@ def _open_scorer(name, folder, wanted, device):
         return open_model(folder, wanted.checkpoint, device, wanted.batch_size)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error}. Delete {folder} and run `dvc checkout {folder}`. If the copy in DVC's cache is damaged as well, run "
+            f"{error}. Delete {folder} and run `dvc checkout {folder}`. If the copy in DVC's cache is damaged as "
+            "well, run "
             f"`dvc repro -f train@{name}` to train again."
         ) from None
 

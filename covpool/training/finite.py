@@ -41,7 +41,8 @@ def check_outputs(logits: np.ndarray, epoch: int, weights: Callable[[], str], la
     """
     if not np.isfinite(logits).all():
         raise NotFinite(
-            f"validation after epoch {epoch}: the network's outputs are not finite (they use the moving averages of weights "
+            f"validation after epoch {epoch}: the network's outputs are not finite (they use the moving averages of "
+            "weights "
             f"and statistics). Weights that are not finite: {weights() or 'none'}. {last_good} Lower the learning rate "
             "(train.learning_rate, train.schedule), or network.batch_norm_decay."
         )
@@ -52,6 +53,7 @@ def step_error(what: str, more: str, place: Place, last_good: str) -> NotFinite:
     # Of a loop on the device only the last step is seen.
     where = f"step {place.first}" if place.first == place.last else f"one of the steps {place.first} to {place.last}"
     return NotFinite(
-        f"{where} (epoch {place.epoch}): {what}, and {more}, at learning rate {place.rate:g}. {last_good} Lower the learning "
+        f"{where} (epoch {place.epoch}): {what}, and {more}, at learning rate {place.rate:g}. {last_good} Lower the "
+        "learning "
         "rate (train.learning_rate, train.schedule)."
     )

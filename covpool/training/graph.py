@@ -1,8 +1,9 @@
-"""The training graph: one op that does a whole step, and beside it the network as it scores, with averaged weights."""
+"""The training graph: one op that does a whole step, and the network that scores, with averaged weights."""
 
 import collections
 import contextlib
 import functools
+from typing import Callable
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -11,10 +12,10 @@ from covpool import networks, spd
 from covpool.devices import meter
 from covpool.networks import checkpoints
 from covpool.pipeline.cores import usable_cores
-from covpool.training import input_pipeline, losses, record
+from covpool.training import input_pipeline, losses, run_key
 from covpool.training.plan import run_plan
 
-#: What a step tells, in the order in which it is fetched.
+#: What a step reports, in the order in which it is fetched.
 STEP_VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy", "clipped", "condition", "waiting_seconds")
 
 #: These, the norms of the gradients, and whether one of several workers asks that all stop after this step.
@@ -38,17 +39,21 @@ def _decompositions():
 class TrainingGraph:
     """Everything that a run of training needs from TensorFlow, built once.
 
-    params: `config.Params`; device: a `devices.Device`; faces: the training split, a `input_pipeline.Faces`; start, stop: the
-    steps that the input pipeline gives, see `input_pipeline.batches`.
+    Every shape is static, also in scoring: an NPU needs that.
 
-    Every shape is static, that of scoring too: an NPU wants it so.
+    Args:
+        params: a `config.Params`.
+        device: a `devices.Device`.
+        faces: the training split.
+        start: gives the first step of the input pipeline; it is called when the session begins.
+        stop: the step at which the input pipeline ends.
     """
 
-    def __init__(self, params, device, faces, start, stop):
+    def __init__(self, params, device, faces: input_pipeline.Faces, start: Callable[[], int], stop: int):
         self.params = params
         self.device = device
         self.workers = device.workers
-        #: What has no meaning here, and is 0 in a `Step`.
+        #: Values that this graph can't measure; they are 0 in a `Step`.
         self.unmeasured = ()
         self.graph = tf.Graph()
         with self.graph.as_default():
@@ -64,7 +69,7 @@ class TrainingGraph:
                 collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.GLOBAL_STEP],
             )
             images, labels, waiting = self._next_batch(faces, start, stop)
-            # Also what needs no pictures, such as the weights' decay, comes after them: none of it counts as waiting.
+            # What needs no pictures, such as the decay of the weights, comes after them too: it is not waiting time.
             with tf.control_dependencies([waiting]):
                 self._build_step(images, labels, waiting, self._class_weights(faces.labels))
             self._build_watch()
@@ -79,10 +84,10 @@ class TrainingGraph:
 
     def _next_batch(self, faces, start, stop):
         train = self.params.train
-        # The input pipeline is the host's work on every device.
+        # The input pipeline runs on the host, whatever the device.
         with tf.device("/cpu:0"):
             plan = run_plan(self.params, len(faces.images), self.workers.count, self.workers.rank)
-            # More would have nowhere to run, and each keeps the memory of a batch.
+            # More threads than cores gain nothing, and each keeps the memory of a batch.
             threads = min(train.nrof_preprocess_threads, usable_cores(self.workers.local_count))
             dataset = input_pipeline.batches(faces, plan, start, stop, self.params.normalise.size, threads)
             iterator = tf.data.make_initializable_iterator(dataset)
@@ -128,7 +133,7 @@ class TrainingGraph:
         self.step_values = Step(*told, norms, stop)
 
     def _over_workers(self, values):
-        """Means over the workers, in one exchange; with them goes whether one asks to stop, so that all know."""
+        """Means over the workers, in one exchange, and whether one of them asks to stop, so that all stop together."""
         if self.workers.count == 1:
             return [*values, tf.zeros([])]
         self._stop = tf.placeholder(tf.float32, [], "stop")
@@ -140,12 +145,12 @@ class TrainingGraph:
         train = self.params.train
         optimizer = make_optimizer(train, self.learning_rate)
         scaled = self.device.scale_loss(optimizer)
-        # Gradients that meet are added two at a time. More at once are added in the order in which memory becomes
-        # free, which differs from run to run, and with it the last digit.
+        # Gradients of one tensor are added two at a time. More at once are added in the order in which memory becomes
+        # free, which differs from run to run, and changes the last digit.
         tree = tf.AggregationMethod.EXPERIMENTAL_TREE
         loss = terms.cross_entropy + terms.center
         gradients = scaled.compute_gradients(loss, self.variables, aggregation_method=tree)
-        # Averaged before all that is not linear in them, such as the projection onto the tangent space.
+        # Averaged before everything that is not linear in them, such as the projection onto the tangent space.
         gradients = [(self.workers.mean_gradient(gradient), each) for gradient, each in gradients]
         if train.weight_decay:
             decayed = {each.op.name for each in kernels}
@@ -160,14 +165,15 @@ class TrainingGraph:
         )
         self._average = None
         if train.moving_average_decay:
-            # Ramped up: min(decay, (1 + step) / (10 + step)). Otherwise a short run's average is its initial weights.
+            # Ramped up: min(decay, (1 + step) / (10 + step)). Otherwise a short run's average is mostly initial
+            # weights.
             self._average = tf.train.ExponentialMovingAverage(train.moving_average_decay, self.global_step)
             with tf.control_dependencies([update]):
                 update = self._average.apply(self.variables)
         return update, tf.stack([_norm(gradient) for gradient, _ in gradients])
 
     def _health(self, endpoints):
-        """Share of clipped eigenvalues and condition number; without eigenvalues both are 0 and `unmeasured`."""
+        """Share of clipped eigenvalues, and condition number; without eigenvalues both are 0 and `unmeasured`."""
         if "eigenvalues" not in endpoints:
             self.unmeasured += ("clipped", "condition")
             return tf.zeros([]), tf.zeros([])
@@ -184,7 +190,7 @@ class TrainingGraph:
         )
 
     def _build_watch(self):
-        """What the weights are like between steps."""
+        """Norms and histograms of the weights, between steps."""
         self.weight_norms = tf.stack([_norm(each.read_value()) for each in self.variables])
         self.histograms = None
         if self.params.train.log_histograms:
@@ -194,13 +200,13 @@ class TrainingGraph:
 
     @property
     def _retraction(self):
-        """Matrix products only, where the logarithm takes those."""
+        """Matrix products only, if the logarithm uses only those too."""
         return "polar" if self.params.spd.method == "iterative" else "qr"
 
     def _build_scoring(self):
-        """The network once more, on the same variables: averaged weights, moving statistics, nothing at random.
+        """The network once more, on the same variables: averaged weights, moving statistics, nothing random.
 
-        `inference` holds those weights by the names of their variables.
+        `inference` holds these weights by the names of their variables.
         """
         params = self.params
         self.inference = {}
@@ -235,7 +241,7 @@ class TrainingGraph:
         with tf.device("/cpu:0"):
             self.saver = tf.train.Saver(self.all_variables, max_to_keep=None)
         self.load = checkpoints.LoadOp([each for each in self.all_variables if each.op.name in self.inference])
-        # Averages of weights that were loaded start from those, not from the random ones.
+        # Averages of loaded weights start from those, not from the random ones.
         self.restart_averages = tf.group(
             *[tf.assign(self._average.average(each), each.read_value()) for each in self.variables]
             if self._average
@@ -243,18 +249,18 @@ class TrainingGraph:
         )
 
     def _build_following(self):
-        """What a worker takes over from worker 0: every variable; and numbers, to compare with its own."""
+        """What a worker takes from worker 0: every variable, and a fingerprint to compare with its own."""
         self._follow = tf.group(
             *[tf.assign(each, self.workers.from_leader(each.read_value())) for each in self.all_variables]
         )
-        self._numbers = tf.placeholder(tf.float32, [record.FINGERPRINT_LENGTH], "fingerprint")
+        self._numbers = tf.placeholder(tf.float32, [run_key.FINGERPRINT_LENGTH], "fingerprint")
         self._leaders_numbers = self.workers.from_leader(self._numbers)
-        # A row a worker, of which each fills in its own.
+        # One row per worker; each fills in its own.
         self._own_row = tf.placeholder(tf.float32, [self.workers.count, len(meter.Drawn._fields)], "drawn")
         self._all_rows = self.workers.sum(self._own_row)
 
-    def drawn_by_all(self, session, drawn):
-        """What all workers have drawn together, a `meter.Drawn`, from what this one has; all have to ask at once."""
+    def drawn_by_all(self, session: tf.Session, drawn: meter.Drawn) -> meter.Drawn:
+        """The energy and memory of all workers together, from this one's; all workers must call it at the same time."""
         if self.workers.count == 1:
             return drawn
         rows = np.zeros(self._own_row.shape.as_list(), np.float32)
@@ -262,26 +268,42 @@ class TrainingGraph:
         found = [meter.Drawn(*row) for row in session.run(self._all_rows, {self._own_row: rows}).tolist()]
         return functools.reduce(meter.Drawn.beside, found)
 
-    def follow(self, session, fingerprint):
-        """Take over the variables of worker 0; False if it has another fingerprint, float32 [n], than this one."""
+    def follow(self, session: tf.Session, fingerprint: np.ndarray) -> bool:
+        """Take every variable from worker 0.
+
+        Args:
+            session: of this graph.
+            fingerprint: float32 [16], of this worker's run, see `run_key.fingerprint`.
+
+        Returns:
+            Whether worker 0 has the same fingerprint.
+        """
         if self.workers.count == 1:
             return True
         same = np.array_equal(session.run(self._leaders_numbers, {self._numbers: fingerprint}), fingerprint)
         session.run(self._follow)
         return same
 
-    def begin(self, session):
-        """To be called once, before the first step of a session: nothing is added to the graph from here on."""
+    def begin(self, session: tf.Session) -> None:
+        """Prepare the first step of a session; call it once. Nothing is added to the graph after it."""
         with self.graph.as_default():
             self._run = self.device.step_op(session, self.step)
         self.graph.finalize()
         session.run(self.start_input)
 
-    def run_step(self, session, learning_rate, stop=False):
-        """Train one step, or the device's `steps_per_run`; returns the last one's `Step` of plain numbers.
+    def run_step(self, session: tf.Session, learning_rate: float, stop: bool = False) -> Step:
+        """Train one step, or the device's `steps_per_run` steps.
 
-        stop: ask all of several workers to stop after it. The norms are float32 [variables]. Raises NoDecomposition
-        where the step's matrices are not finite.
+        Args:
+            session: of this graph.
+            learning_rate: of the step.
+            stop: ask all workers to stop after it.
+
+        Returns:
+            The last step's values, plain numbers; `norms` is float32 [variables].
+
+        Raises:
+            NoDecomposition: the step's matrices are not finite.
         """
         feed = {self.learning_rate: learning_rate}
         if self.workers.count > 1:
@@ -290,10 +312,18 @@ class TrainingGraph:
             _, (*values, norms, stop) = session.run([self._run, self.step_values], feed)
         return Step(*[float(value) for value in values], norms, bool(stop > 0))
 
-    def score(self, session, images):
-        """Logits [n, classes] of pictures [n, size, size, 3] uint8, by the averaged weights.
+    def score(self, session: tf.Session, images: np.ndarray) -> np.ndarray:
+        """Score pictures with the averaged weights.
 
-        Raises NoDecomposition where their matrices are not finite.
+        Args:
+            session: of this graph.
+            images: uint8 [n, size, size, 3].
+
+        Returns:
+            Logits, float32 [n, classes].
+
+        Raises:
+            NoDecomposition: the matrices of the pictures are not finite.
         """
         with _decompositions():
             return input_pipeline.in_batches(
@@ -306,8 +336,13 @@ def _norm(tensor):
     return tf.sqrt(2.0 * tf.nn.l2_loss(tensor))
 
 
-def make_optimizer(train, learning_rate):
-    """One of the original's five optimisers, with the constants of the parameters."""
+def make_optimizer(train, learning_rate: tf.Tensor) -> tf.train.Optimizer:
+    """One of the original's five optimisers, with the constants of the parameters.
+
+    Args:
+        train: a `config.Train`.
+        learning_rate: float32 [], fed in each step.
+    """
     if train.optimizer == "ADAGRAD":
         return tf.train.AdagradOptimizer(learning_rate, train.adagrad.initial_accumulator)
     if train.optimizer == "ADADELTA":

@@ -1,82 +1,89 @@
-"""Pictures on their way into the network: the faces on disk, the warp that augments them, and their normalisation."""
+"""The input of the network: faces on the disk, the warp that augments them, and their normalisation."""
 
 import collections
 from pathlib import Path
+from typing import Callable, Dict, Sequence, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from covpool.pipeline import artifacts
+from covpool.pipeline.arrays import read_face_array
 
 Faces = collections.namedtuple("Faces", ["images", "labels", "sources"])
 
 
-def load_faces(folder, split, classes, size):
-    """One split of the normalised data set, mapped from the disk: uint8 [n, h, w, 3], int32 [n], n names.
+def load_faces(folder: Path, split: str, class_names: Sequence[str], size: int) -> Faces:
+    """Map one split of the normalised data set from the disk.
 
-    size: the least height and width that the pictures must have.
+    Args:
+        folder: `data/faces`.
+        split: train, val or test.
+        class_names: the classes, in the order of the labels.
+        size: the least height and width that the pictures must have.
 
-    Raises ArtifactError where the split is missing or empty, or where the array, its table and the classes do not fit
-    each other.
+    Returns:
+        `images` uint8 [n, h, w, 3], `labels` int32 [n], and n `sources`.
+
+    Raises:
+        ArtifactError: the split is missing or empty, or the array, its table and the classes do not fit each other.
     """
     folder = Path(folder)
     path, table = folder / (split + ".npy"), folder / (split + ".csv")
     found = artifacts.read_json(folder / "classes.json")
-    if found != list(classes):
+    if found != list(class_names):
         raise artifacts.ArtifactError(
-            "{}: the faces were made for the classes {}; wanted are {}. Run `dvc repro`.".format(
-                folder, ", ".join(map(str, found)), ", ".join(classes)
-            )
+            f"{folder}: expected faces of the classes {', '.join(class_names)}, got {', '.join(map(str, found))}. Run "
+            "`dvc repro`."
         )
     if not table.is_file():
         there = [name for name in artifacts.SPLITS if (folder / (name + ".csv")).is_file()]
         raise artifacts.ArtifactError(
-            "{}: the data set has no split {!r}; it has {}. Training wants train and val, evaluation the split that "
-            "evaluate.splits names.".format(folder, split, ", ".join(there) or "none")
+            f"{folder}: the data set has no split {split!r}; it has {', '.join(there) or 'none'}. Training needs "
+            "train and "
+            "val, evaluation at least one of those in evaluate.splits."
         )
     rows = artifacts.read_csv(table, ("label", "class", "source"))
-    images = _read_pictures(path, len(rows))
-    if min(images.shape[1:3]) < size:
+    if not rows:
         raise artifacts.ArtifactError(
-            "{}: the pictures are {}x{}; wanted are {}x{} or more (the network's input, and twice normalise.margin "
-            "for train.random_crop). Run the stage normalise again.".format(path, *images.shape[1:3], size, size)
+            f"{table} has no rows: the split {split!r} is empty. Run the stage normalise again."
         )
-    labels = np.array([_label(table, number, row, classes) for number, row in enumerate(rows, 2)], np.int32)
+    images = read_face_array(path, len(rows))
+    if min(images.shape[1:3]) < size:
+        height, width = images.shape[1:3]
+        raise artifacts.ArtifactError(
+            f"{path}: expected pictures of at least {size}x{size} pixels (the network's input, and twice "
+            "normalise.margin for "
+            f"train.random_crop), got {height}x{width}. Run the stage normalise again."
+        )
+    labels = np.array([_label(table, number, row, class_names) for number, row in enumerate(rows, 2)], np.int32)
     return Faces(images, labels, [row["source"] for row in rows])
 
 
-def _read_pictures(path, count):
-    try:
-        images = np.load(str(path), mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise artifacts.ArtifactError(f"{path} is missing: run the stage normalise.") from None
-    except (OSError, ValueError) as error:
-        raise artifacts.ArtifactError(f"{path} can't be read: {error}. Run the stage normalise.") from None
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] != 3 or len(images) != count or not count:
-        raise artifacts.ArtifactError(
-            f"{path}: wanted uint8 [n, h, w, 3], a picture for each of the {count} rows of its table and one at least; it is "
-            f"{images.dtype} {list(images.shape)}."
-        )
-    return images
-
-
-def _label(table, line, row, classes):
+def _label(table, line, row, class_names):
     label = int(row["label"]) if row["label"].isdigit() else -1
-    if not 0 <= label < len(classes) or classes[label] != row["class"]:
+    if not 0 <= label < len(class_names) or class_names[label] != row["class"]:
         raise artifacts.ArtifactError(
-            "{}:{}: the label {!r} is not the place of {!r} in the classes {}.".format(
-                table, line, row["label"], row["class"], ", ".join(classes)
-            )
+            f"{table}:{line}: the label {row['label']!r} is not the position of {row['class']!r} in the classes "
+            f"{', '.join(class_names)}. Run the stage normalise again."
         )
     return label
 
 
-def batches(faces, plan, start, stop, size, threads):
-    """A dataset of augmented batches for the steps from `start()` up to, not including, `stop`.
+def batches(faces: Faces, plan, start: Callable[[], int], stop: int, size: int, threads: int) -> tf.data.Dataset:
+    """A dataset of augmented batches, in the order of the plan.
 
-    threads: that augment.
-    `start` is asked when the iterator is initialised, by which time it is known where a run goes on. Gives float32
-    [b, size, size, 3] in 0..255 and int32 [b], all of static shape. The order is the plan's.
+    Args:
+        faces: the training split.
+        plan: which pictures a step takes, and how each is augmented.
+        start: gives the first step; it is called when the iterator is initialised, when it is known where a run
+        resumes.
+        stop: the step at which the dataset ends.
+        size: height and width of the pictures that it gives.
+        threads: that augment.
+
+    Returns:
+        Pictures, float32 [b, size, size, 3] in 0..255, and labels, int32 [b]; all shapes are static.
     """
     height, width = faces.images.shape[1:3]
     count = plan.batch_size
@@ -89,7 +96,7 @@ def batches(faces, plan, start, stop, size, threads):
     shapes = (tf.TensorShape([count, height, width, 3]), tf.TensorShape([count]), tf.TensorShape([count, 4]))
     dataset = tf.data.Dataset.from_generator(rows, (tf.uint8, tf.int32, tf.float32), shapes)
 
-    # Plain graph code: nothing for AutoGraph to convert.
+    # Plain graph code: AutoGraph has nothing to convert.
     @tf.autograph.experimental.do_not_convert
     def augmented(images, labels, augmentation):
         return augment(images, augmentation, size), labels
@@ -98,20 +105,25 @@ def batches(faces, plan, start, stop, size, threads):
 
 
 def _on_threads_of_its_own(dataset, threads):
-    """Else the pictures of the next step would wait in line behind the operations of this one."""
+    """Own threads: in the common pool the next step's pictures would wait for this step's operations."""
     options = tf.data.Options()
     threading = getattr(options, "threading", None) or options.experimental_threading
     threading.private_threadpool_size = threads
     return dataset.with_options(options)
 
 
-def augment(images, augmentation, size):
-    """Turn, shift and mirror pictures and cut out the middle, in one bilinear warp.
+def augment(images: tf.Tensor, augmentation: tf.Tensor, size: int) -> tf.Tensor:
+    """Rotate, shift and mirror pictures and cut out the middle, in one bilinear warp.
 
-    images: uint8 or float [b, h, w, 3]; augmentation: float32 [b, 4], rows of a plan: angle in radians (the face turns
-    counter-clockwise), pixels down and right that the window moves, mirrored or not.
+    Args:
+        images: uint8 or float [b, h, w, 3].
+        augmentation: float32 [b, 4], rows of a plan: angle in radians (the face turns counter-clockwise), pixels
+        that the
+            window moves down and right, and 1 for a mirrored picture.
+        size: height and width of the result.
 
-    Returns float32 [b, size, size, 3]. Whole pixels are moved exactly; what lies outside repeats the picture's edge.
+    Returns:
+        float32 [b, size, size, 3]. Shifts of whole pixels are exact; outside the picture its edge is repeated.
     """
     count, height, width = (int(length) for length in images.shape[:3])
     angle, down, right, mirrored = (tf.reshape(column, [-1, 1, 1]) for column in tf.unstack(augmentation, axis=1))
@@ -135,7 +147,7 @@ def _sample(images, y, x, count, height, width):
     pixels = tf.reshape(images, [count * height * width, 3])
 
     def at(row, column):
-        # Bytes until here, where they come as bytes: a quarter of the memory.
+        # Bytes stay bytes until here: a quarter of the memory.
         return tf.cast(tf.gather(pixels, first + row * width + column), tf.float32)
 
     upper = _between(at(top, left), at(top, right), along_x)
@@ -144,25 +156,36 @@ def _sample(images, y, x, count, height, width):
 
 
 def _between(first, second, share):
-    """`first` where share is 0. Only one product: share is broadcast over the colours, which is slow."""
+    """Linear interpolation, `first` at share 0, with one product: broadcasting share over the colours is slow."""
     return first + (second - first) * share
 
 
-def center(images, size):
-    """The middle `size` x `size` of pictures [n, h, w, 3], a view."""
+def center(images: np.ndarray, size: int) -> np.ndarray:
+    """The middle `size` x `size` pixels of pictures [n, h, w, 3], a view.
+
+    Raises:
+        ArtifactError: the pictures are smaller than that.
+    """
     top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
     if top < 0 or left < 0:
         raise artifacts.ArtifactError(
-            "the pictures are {}x{}, smaller than the network's input, {}x{}".format(*images.shape[1:3], size, size)
+            f"expected pictures of at least {size}x{size} pixels, the network's input, got "
+            f"{images.shape[1]}x{images.shape[2]}"
         )
     return images[:, top : top + size, left : left + size]
 
 
-def normalise(images, rule):
-    """Pictures in 0..255 as the network is to see them: float32 [b, h, w, 3].
+def normalise(images: tf.Tensor, rule: str) -> tf.Tensor:
+    """Pictures in 0..255 as the network sees them.
 
-    rule: `per_image`: mean 0 and deviation 1 for each picture (the authors' input; a flat picture stays finite, as the
-    deviation is at least that of one grey level in one of its values); `none`: as they are (the Ascend port's).
+    Args:
+        images: [b, h, w, 3].
+        rule: `per_image`: mean 0 and standard deviation 1 for each picture, the authors' input (a flat picture stays
+            finite: the deviation is at least that of one grey level in one of its values); `none`: as they are, the
+            Ascend port's.
+
+    Returns:
+        float32 [b, h, w, 3].
     """
     images = tf.cast(images, tf.float32)
     if rule == "none":
@@ -174,11 +197,19 @@ def normalise(images, rule):
     return centred / tf.maximum(deviation, 1.0 / np.sqrt(values))
 
 
-def in_batches(function, images, batch_size):
-    """`function` of all pictures [n, h, w, c], `batch_size` at a time: an array, or a dictionary of them.
+def in_batches(function: Callable, images: np.ndarray, batch_size: int) -> Union[np.ndarray, Dict[str, np.ndarray]]:
+    """Apply a function to all pictures, `batch_size` at a time.
 
-    Each call sees a full batch, the last one filled up with its last picture (with black where there is none at all),
-    so that every shape is the same.
+    Each call gets a full batch, the last one filled up with its last picture (with black if there is none at all), so
+    that every shape is the same.
+
+    Args:
+        function: of pictures [batch_size, h, w, c]; gives an array, or a dictionary of arrays.
+        images: [n, h, w, c].
+        batch_size: pictures in a call.
+
+    Returns:
+        What the function gave for all pictures together.
     """
     parts = []
     for start in range(0, max(1, len(images)), batch_size):

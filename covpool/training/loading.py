@@ -53,7 +53,8 @@ def pretrained_checkpoint(params: Params, root: Path) -> Optional[Path]:
     found, expected = artifacts.checkpoint_hash(prefix), params.train.pretrained_hash
     if found != expected:
         raise checkpoints.CheckpointError(
-            f"train.pretrained_hash: expected the hash of {prefix}, {found}, got {expected!r}. If this is the checkpoint "
+            f"train.pretrained_hash: expected the hash of {prefix}, {found}, got {expected!r}. If this is the "
+            "checkpoint "
             "that you mean, set train.pretrained_hash to its hash: by it DVC knows what the run started from."
         )
     return prefix

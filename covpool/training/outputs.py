@@ -1,4 +1,4 @@
-"""What a finished run leaves for the later stages: weights in `models/<run>/`, history, times and record in `runs/<run>/`."""
+"""What a finished run leaves: weights in `models/<run>/`, and history, times and record in `runs/<run>/`."""
 
 import shutil
 from pathlib import Path

@@ -1,11 +1,13 @@
 """The record of a run: what it ran on, with what, how far, how well and how fast.
 
-The comparison of devices rests on these records, so each carries a hash of itself (`artifacts.seal`), and says nothing
-of a device that the run did not have. The key of a run's working state comes from the same facts.
+The comparison of devices rests on these records. So each carries a hash of itself (`artifacts.seal`), and never names a
+device that the run did not have. The key of a run's working state comes from the same facts (`run_key.py`).
 """
 
+import datetime
 import subprocess
 from pathlib import Path
+from typing import Dict, List, Optional
 
 import numpy as np
 
@@ -23,6 +25,7 @@ CODE = (
     "devices",
     "distributed",
     "networks",
+    "pipeline/arrays.py",
     "pipeline/artifacts.py",
     "pipeline/cores.py",
     "pipeline/interpreter.py",
@@ -32,8 +35,14 @@ CODE = (
 )
 
 
-def facts(params, device, root):
-    """What is known before the first step."""
+def facts(params, device, root: Path) -> Dict:
+    """What is known of a run before its first step.
+
+    Args:
+        params: a `config.Params`.
+        device: a `devices.Device`.
+        root: the folder in which the pipeline's artifacts lie.
+    """
     faces = Path(root) / artifacts.FACES
     images = {
         split: len(artifacts.read_csv(faces / (split + ".csv")))
@@ -73,32 +82,23 @@ def facts(params, device, root):
     }
 
 
-def key(facts):
-    """A hash of all that a run's result depends on."""
-    depends = {name: facts[name] for name in ("format", "name", "kind", "device", "tensorflow", "parameters", "data")}
-    return artifacts.content_hash(dict(depends, code=facts["code"]["hash"]))
+def run_record(facts: Dict, params, trainer, files: Dict[str, str]) -> Dict:
+    """The sealed record of a finished run.
 
-
-FINGERPRINT_LENGTH = 16
-
-
-def fingerprint(facts):
-    """What must be the same for workers that train together, as float32 [16], in which each number is exact."""
-    depends = {name: facts[name] for name in ("format", "name", "kind", "tensorflow", "parameters", "data")}
-    # Their devices may be different ones, but must not round differently.
-    depends["tf32"] = facts["device"].get("tf32")
-    digest = artifacts.content_hash(dict(depends, code=facts["code"]["hash"]))
-    return np.frombuffer(bytes.fromhex(digest), ">u2").astype(np.float32)
-
-
-def run_record(facts, params, trainer, files):
-    """The sealed record of a finished run; files: the hashes of the tables beside it."""
+    Args:
+        facts: what `facts` gave.
+        params: a `config.Params`.
+        trainer: the `Trainer`, with its history and times.
+        files: the hashes of the tables beside the record, by name.
+    """
     last = trainer.history[-1]
     seconds = step_seconds(trainer.times)
     timed = _timed(trainer.times)
     return artifacts.seal(
         dict(
             facts,
+            # In UTC: the report says when a run ended.
+            finished=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             files=files,
             progress={
                 "epochs": params.train.epochs,
@@ -144,11 +144,14 @@ def _applied_rates(history):
     return [[epoch, rate] for epoch, rate in enumerate(rates) if epoch == 0 or rate != rates[epoch - 1]]
 
 
-def step_seconds(times):
-    """Seconds a step, as the Ascend port counts: the mean over the last epoch, each step with its wait for data.
+def step_seconds(times: List[Dict]) -> Optional[float]:
+    """Seconds per step as the Ascend port counts: the mean over the last epoch, each step with its wait for data.
 
-    A loop on the device counts as its steps. Steps that also prepared a graph are left out; None where there are no
+    A loop on the device counts as its steps. Steps that also prepared a graph are left out; None if there are no
     others.
+
+    Args:
+        times: rows of `times.csv`.
     """
     timed = _timed(times)
     return _rounded(np.mean([row["seconds"] for row in timed if row["epoch"] == timed[-1]["epoch"]])) if timed else None

@@ -22,6 +22,7 @@ from covpool import devices, networks, spd
 from covpool.config import Network, ParamsError, Spd, build_section, load_params, run_options
 from covpool.networks import checkpoints
 from covpool.pipeline import artifacts
+from covpool.pipeline.arrays import read_array
 from covpool.training import input_pipeline
 
 OUTPUTS = ("logits", "probabilities", "embeddings")
@@ -29,28 +30,33 @@ MATRICES = ("covariance", "bimap", "reeig", "logeig")
 
 
 class Scorer:
-    """A network with weights, ready to score. Use as a context.
+    """A network with weights, ready to score. Use it as a context.
 
-    network: `config.Network`; settings: `config.Spd`; size: of the input in pixels; checkpoint: the prefix of its
-    files; device: a `devices.Device`; classes: their number, None: as many as the checkpoint's Logits have; batch_size:
-    pictures at once, which is in every shape, as an NPU wants it.
+    Args:
+        network: a `config.Network`.
+        settings: a `config.Spd`.
+        size: height and width of the input in pixels.
+        checkpoint: the prefix of its files.
+        device: a `devices.Device`.
+        num_classes: None: as many as the checkpoint's Logits have.
+        batch_size: pictures at once; every shape holds it, because an NPU needs static shapes.
     """
 
-    def __init__(self, network, settings, size, checkpoint, device, classes=None, batch_size=32):
+    def __init__(self, network, settings, size, checkpoint, device, num_classes=None, batch_size=32):
         self.size = size
         self.batch_size = batch_size
         graph = tf.Graph()
-        # The same numbers, up to rounding, from half of the weights, of which there are so many that reading them takes
-        # most of the time of a single picture.
+        # The same numbers, up to rounding, from half of the weights of fc_1: reading them takes most of the time of a
+        # single picture.
         halved = network.pooling != "average" and network.vectorise == "full"
         if halved:
             network = dataclasses.replace(network, vectorise="upper")
-        classes = classes or checkpoints.read_shapes(checkpoint).get("Logits/biases", (1,))[0]
+        num_classes = num_classes or checkpoints.read_shapes(checkpoint).get("Logits/biases", (1,))[0]
         with graph.as_default(), tf.device(device.place):
             self._images = tf.placeholder(tf.float32, [batch_size, size, size, 3], "inputImage")
             layers = networks.Layers(training=False)
             inputs = input_pipeline.normalise(self._images, network.normalisation)
-            self._endpoints = networks.build(inputs, layers, network, settings, classes)
+            self._endpoints = networks.build(inputs, layers, network, settings, num_classes)
             load = checkpoints.LoadOp(tf.global_variables())
             initialise = tf.global_variables_initializer()
             device.keep_float32(spd.operations(graph))
@@ -67,7 +73,11 @@ class Scorer:
         self._session.close()
 
     def __call__(self, images, matrices=False):
-        """Score pictures [n, h, w, 3] in 0..255: a dictionary of float32 arrays, see the module."""
+        """Score pictures [n, h, w, 3] in 0..255.
+
+        Returns:
+            Float32 arrays by name, see the module; with `matrices` also those of the SPD layers.
+        """
         wanted = self.outputs + (MATRICES if matrices else ())
         fetched = {name: self._endpoints[name] for name in wanted if name in self._endpoints}
         return input_pipeline.in_batches(
@@ -78,7 +88,7 @@ class Scorer:
 
 
 def _read_weights(checkpoint, shapes, halved):
-    """The weights of a checkpoint for a network with these shapes; halved: it has fc_1 on half of a matrix."""
+    """The weights of a checkpoint for a network with these shapes; `halved`: its fc_1 reads half of a matrix."""
     name = next(each for each in shapes if each.endswith("fc_1/weights"))
     if not halved:
         return checkpoints.read_weights(checkpoint, shapes)
@@ -88,7 +98,14 @@ def _read_weights(checkpoint, shapes, halved):
 
 
 def open_model(folder, checkpoint, device, batch_size):
-    """The Scorer of a model that we trained, `models/<run>`; checkpoint: best or last; batch_size: pictures at once."""
+    """The Scorer of a model that was trained here.
+
+    Args:
+        folder: `models/<run>`.
+        checkpoint: best or last.
+        device: a `devices.Device`.
+        batch_size: pictures at once.
+    """
     folder = Path(folder)
     model = read_model(folder)
     network = build_section("network", model["network"], folder / "model.json")
@@ -98,19 +115,19 @@ def open_model(folder, checkpoint, device, batch_size):
 
 
 def read_model(folder):
-    """The content of a model's model.json."""
+    """The content of a model's `model.json`; ArtifactError if it is not one."""
     path = Path(folder) / "model.json"
     model = artifacts.read_json(path)
     wanted = {"classes", "network", "spd", "image_size", "checkpoints"}
     if not isinstance(model, dict) or not wanted <= set(model):
         raise artifacts.ArtifactError(
-            "{} is no description of a model: wanted {}.".format(path, ", ".join(sorted(wanted)))
+            f"{path} does not describe a model: expected the keys {', '.join(sorted(wanted))}."
         )
     return model
 
 
 def original_settings(model_def, checkpoint, normalisation):
-    """`config.Network` and `config.Spd` of a checkpoint of the original, whose embedding size its shapes tell."""
+    """The `config.Network` and `config.Spd` of a checkpoint of the original; its shapes give the embedding size."""
     shape = checkpoints.read_shapes(checkpoint).get("Bottleneck/weights", (0, networks.EMBEDDING_SIZE))
     network = Network(
         model_def=model_def,
@@ -123,23 +140,28 @@ def original_settings(model_def, checkpoint, normalisation):
     return network, Spd(method="eigh", ridge=spd.RIDGE, epsilon=spd.REEIG_EPSILON, maximum=spd.REEIG_MAXIMUM)
 
 
-def read_faces(path):
-    """A picture array from a file; ArtifactError where it is none."""
-    try:
-        images = np.load(str(path), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise artifacts.ArtifactError(f"{path} is no NumPy array (.npy): {error}") from None
-    if not isinstance(images, np.ndarray):
-        raise artifacts.ArtifactError(f"{path} is an archive of arrays (.npz): wanted one array (.npy).")
+def read_faces(path: Path) -> np.ndarray:
+    """Read pictures to score.
+
+    Args:
+        path: a `.npy` file.
+
+    Returns:
+        uint8 or float32 [n, h, w, 3], mapped from the disk.
+
+    Raises:
+        ArtifactError: the file is not such an array, or holds values that are not finite.
+    """
+    images = read_array(path)
     native = images.dtype.newbyteorder("=")
     if images.ndim != 4 or images.shape[3] != 3 or native not in (np.uint8, np.float32):
         raise artifacts.ArtifactError(
-            f"{path}: wanted uint8 or float32 [n, h, w, 3], it is {images.dtype} {list(images.shape)}"
+            f"{path}: expected uint8 or float32 [n, h, w, 3], got {images.dtype} {list(images.shape)}."
         )
     images = images.astype(native, copy=False)
     if native == np.float32 and len(images):
         low, high = float(images.min()), float(images.max())
-        # The two differ from themselves where a value is nan, and are infinite where one is.
+        # Both are nan if a value is nan, and one is infinite if a value is.
         if not np.isfinite([low, high]).all():
             raise artifacts.ArtifactError(f"{path}: holds values that are not finite.")
         if low >= 0 and high <= 1:
@@ -163,15 +185,15 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     only_with_checkpoint = ("network", "normalisation", "image_size")
     if bool(options.model) == bool(options.checkpoint):
-        parser.error("wanted either --model, or --checkpoint with --network and --normalisation")
+        parser.error("expected either --model, or --checkpoint with --network and --normalisation")
     if options.checkpoint and not (options.network and options.normalisation):
-        parser.error("--checkpoint wants --network and --normalisation, which the file does not tell")
+        parser.error("--checkpoint needs --network and --normalisation, which are not in the file")
     for name in only_with_checkpoint if options.model else ():
         if getattr(options, name) is not None:
-            parser.error("--{} goes with --checkpoint; a --model tells its own".format(name.replace("_", "-")))
+            parser.error(f"--{name.replace('_', '-')} belongs to --checkpoint; the files of --model have their own")
     for name in ("batch_size", "image_size"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
-            parser.error("--{} is {}: wanted 1 or more".format(name.replace("_", "-"), getattr(options, name)))
+            parser.error(f"--{name.replace('_', '-')}: expected 1 or more, got {getattr(options, name)}")
     try:
         _score(options)
     except (artifacts.ArtifactError, checkpoints.CheckpointError, devices.DeviceError, ParamsError, OSError) as error:
@@ -191,7 +213,7 @@ def _score(options):
         found = scorer(images, options.endpoints)
     with artifacts.atomic_file(options.out, "wb") as stream:
         np.savez(stream, **found)
-    print("{}: {} pictures, {}".format(options.out, len(images), ", ".join(sorted(found))))
+    print(f"{options.out}: {len(images)} pictures, {', '.join(sorted(found))}")
 
 
 def _device(name):

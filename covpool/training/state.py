@@ -66,7 +66,8 @@ def _locked(path):
         stream.close()
         raise StateError(
             f"another process is training this run (it holds {path}). Wait until it ends, or end it; `pgrep -f "
-            "stages/train.py` finds it. If only dvc was killed, its training continues, and the next `dvc repro` takes over "
+            "stages/train.py` finds it. If only dvc was killed, its training continues, and the next `dvc repro` "
+            "takes over "
             "the results."
         ) from None
     stream.close()
@@ -241,7 +242,7 @@ def forget(states: Path, name: str, key: Optional[str] = None) -> None:
     Args:
         states: the folder of all states.
         name: of the run.
-        key: only the state with this key, see `record.key`; None: all of them.
+        key: only the state with this key, see `run_key.key`; None: all of them.
     """
     for folder in _states(states, name):
         if (folder / FINISHED).exists() and key in (None, folder.name.rsplit("-", 1)[1]):

@@ -20,7 +20,7 @@ from covpool import devices
 from covpool.devices import meter
 from covpool.networks import checkpoints
 from covpool.pipeline import artifacts
-from covpool.training import finite, metrics, outputs, record
+from covpool.training import finite, metrics, outputs, record, run_key
 from covpool.training.events import Events
 from covpool.training.graph import STEP_VALUES, NoDecomposition, TrainingGraph
 from covpool.training.loading import load_data, pretrained_checkpoint
@@ -63,7 +63,7 @@ class Trainer:
         self.pretrained = pretrained_checkpoint(params, self.root)
         self.facts = record.facts(params, self.device, self.root)
         self.meter = devices.Meter(self.device.gauge)
-        self.state = WorkingState(Path(states) / f"{name}-{record.key(self.facts)[:KEY_LENGTH]}")
+        self.state = WorkingState(Path(states) / f"{name}-{run_key.key(self.facts)[:KEY_LENGTH]}")
         self.events = Events(events if self.workers.leads else None)
         self.signal = None
         self.stopping = False
@@ -122,9 +122,10 @@ class Trainer:
             session.run(self.graph.initialise)
             self._load_pretrained(session)
             progress = {"history": [], "times": [], "epoch_values": [], "best": None, "drawn": meter.NOTHING}
-        if not self.graph.follow(session, record.fingerprint(self.facts)):
+        if not self.graph.follow(session, run_key.fingerprint(self.facts)):
             raise devices.DeviceError(
-                f"worker {self.workers.rank} of {self.name!r} has other parameters, data, code or TensorFlow than worker 0: see to it that both "
+                f"worker {self.workers.rank} of {self.name!r} has other parameters, data, code or TensorFlow than "
+                "worker 0: see to it that both "
                 "have the same params.yaml, data/faces and revision."
             )
         self.step = int(session.run(self.graph.global_step))
@@ -152,7 +153,8 @@ class Trainer:
         folders, size = self.state.others()
         if folders:
             print(
-                f"Unfinished runs of {self.name!r} with other settings use {size // 2**20} MB. Delete the ones that you will "
+                f"Unfinished runs of {self.name!r} with other settings use {size // 2**20} MB. Delete the ones that "
+                "you will "
                 "not resume: {}".format(" ".join(map(str, folders))),
                 flush=True,
             )
