@@ -74,7 +74,7 @@ class Explainer:
         ends = self.logits(np.stack([start, matrix]))[:, target]
         difference = float(ends[1] - ends[0])
         values = self._of_positions(matrix, positions.astype(np.float64), gradient)
-        error = abs(float(values.sum()) - difference) / max(abs(difference), 1e-12)
+        error = abs(float(values.sum()) - difference) / max(abs(difference), 1.0)
         side = round(np.sqrt(len(values)))
         return Found(values.reshape(side, side).astype(np.float32), difference, error)
 

@@ -56,7 +56,7 @@ class Explanation:
         map: float32 [rows, columns] over the crop (12x12 for crops of 100 pixels): each position's share of
             `difference`; positive speaks for the class.
         difference: how much higher the class's logit is than that of the same features without correlation.
-        completeness_error: |sum of the map - difference|, as a share of |difference|.
+        completeness_error: |sum of the map - difference|, as a share of |difference|, or of 1 if that is larger.
     """
 
     class_name: str

@@ -1,0 +1,57 @@
+"""Opens the frames of animated GIF, WebP and PNG files, one at a time."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from covpool.images.opener import MAX_PIXELS, PictureError
+
+#: Formats whose files may be animations; the pages of a TIFF are not one.
+FORMATS = ("GIF", "PNG", "WEBP")
+#: Milliseconds of a frame that does not say how long it is shown.
+DURATION = 100
+
+
+def is_animated(content: bytes) -> bool:
+    """Whether the bytes are an animation; False also for bytes that are no picture."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return bool(getattr(image, "is_animated", False))
+    # Pillow's readers raise nearly anything on damaged bytes; the opener of single pictures says what is wrong.
+    except Exception:
+        return False
+
+
+def read_frames(content: bytes, name: str) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield the frames of an animation and their times.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+
+    Yields:
+        uint8 [h, w, 3] RGB, transparency laid over black, and the time in seconds.
+
+    Raises:
+        PictureError: the picture is too large, or a frame is damaged.
+    """
+    time = 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
+                for number in range(image.n_frames):
+                    image.seek(number)
+                    frame = image.convert("RGBA")
+                    frame = Image.alpha_composite(Image.new("RGBA", frame.size, "black"), frame)
+                    yield np.array(frame.convert("RGB")), time / 1000
+                    time += image.info.get("duration") or DURATION
+    except Exception as error:
+        raise PictureError(name, " ".join(str(error).split())[:200] or type(error).__name__) from error
