@@ -22,6 +22,7 @@ back:
 
 setup:
 	@$(PYTHON_FOUND) requirements/install.py $(if $(TF_BUILD),--build $(TF_BUILD))
+	@test -x .venv/bin/covpool || .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 test:
 	@$(PYTHON_FOUND) requirements/install.py --tests $(if $(TF_BUILD),--build $(TF_BUILD))
