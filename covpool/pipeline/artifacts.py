@@ -1,8 +1,8 @@
-"""The files that the stages hand to each other: where they lie, their columns, and how they are read and written.
+"""The files that one stage writes and another reads: their paths, their columns, and how to read and write them.
 
-Everything is CSV, JSON or `.npy` (never pickled), so that both interpreters of the project, and people, can read it.
-A file appears whole or not at all: it is written under another name in its folder, flushed to the disk and renamed.
-JSON and CSV are written with a fixed order and format, so that equal content means equal bytes.
+All files are CSV, JSON or `.npy` (never pickled), so that both interpreters of the project, and people, can read them.
+A file appears completely or not at all: it is written under a temporary name in the same folder, flushed to the disk
+and then renamed. JSON and CSV are written in a fixed order and format, so that equal content gives equal bytes.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import IO, Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union
 
 RAW = Path("data/raw")
 VALIDATED = Path("data/validated")
@@ -57,7 +58,8 @@ FACES_COLUMNS = (
     "box_w",
     "box_h",
 ) + LANDMARK_COLUMNS
-#: One row an epoch. Losses and the training accuracy are means over the epoch's steps; nothing here depends on a clock.
+#: One row per epoch. Losses and the training accuracy are means over the steps of the epoch. Nothing here depends on a
+#: clock.
 HISTORY_COLUMNS = (
     "epoch",
     "steps",
@@ -73,25 +75,36 @@ HISTORY_COLUMNS = (
     "clipped",
     "condition",
 )
-#: The tables of a run, whose hashes its record holds.
+#: The tables of a run. The record of the run holds their hashes.
 RUN_TABLES = ("history.csv", "times.csv")
-#: One row a step (or a device loop of `steps` steps): seconds a step, and the part of them spent waiting for data.
-#: The first step of a process also prepares the graph: its `warm_up` is true, and no average counts it.
+#: One row per step (or per device loop of `steps` steps): seconds per step, and how many of them were spent waiting for
+#: data. The first step of a process also prepares the graph: its `warm_up` is true, and averages leave it out.
 TIMES_COLUMNS = ("epoch", "step", "steps", "seconds", "waiting_seconds", "warm_up")
 
 
-def predictions_columns(classes):
-    """Columns of `predictions.csv`: the picture, the true and the predicted class, and a probability a class."""
-    return ("source", "actual", "predicted", "confidence") + tuple("p_" + name for name in classes)
+PathLike = Union[str, Path]
+
+
+def predictions_columns(class_names: Iterable[str]) -> Tuple[str, ...]:
+    """Return the columns of `predictions.csv`: the picture, both classes, and one probability for each class."""
+    return ("source", "actual", "predicted", "confidence") + tuple("p_" + name for name in class_names)
 
 
 class ArtifactError(Exception):
-    """A file of the pipeline is missing or does not say what it should."""
+    """A file of the pipeline is missing, damaged, or has another form than expected."""
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode="w"):
-    """Open a file that takes the name `path` only when the block ends without an error."""
+def atomic_file(path: PathLike, mode: str = "w") -> Iterator[IO]:
+    """Open a file that gets the name `path` only if the block ends without an error.
+
+    Args:
+        path: The final path. Missing folders are created.
+        mode: "w" for UTF-8 text without translation of line ends, or "wb" for bytes.
+
+    Yields:
+        The open file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -109,26 +122,40 @@ def atomic_file(path, mode="w"):
         raise
 
 
-def _umask():
-    # The process's mask can only be read by setting it.
+def _umask() -> int:
+    # The mask of the process can only be read by setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def dump_json(content):
-    """The text that `write_json` writes. Numbers that JSON does not have (nan, inf) are refused."""
+def dump_json(content: Any) -> str:
+    """Return the text that `write_json` writes.
+
+    Raises:
+        ValueError: A number is not finite; JSON has neither nan nor inf.
+    """
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_json(path, content):
+def write_json(path: PathLike, content: Any) -> None:
+    """Write a JSON value as `dump_json` formats it.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
     text = dump_json(content)
     with atomic_file(path) as stream:
         stream.write(text)
 
 
-def read_json(path):
-    """The content of a JSON file. What `write_json` would not write (nan, text that is no Unicode) is no JSON here."""
+def read_json(path: PathLike) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        ArtifactError: The file is missing or unreadable, or holds something that `write_json` can not write, such as
+            nan or half of a surrogate pair.
+    """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -139,17 +166,17 @@ def read_json(path):
     except OSError as error:
         raise _unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is no JSON ({error}): run the stage that writes it again.") from None
+        raise ArtifactError(f"{path} is not valid JSON ({error}): run the stage that writes it again.") from None
 
 
-#: Nothing that the stages write is nested deeper than a few levels; what follows the levels down stays far from
-#: Python's limit.
+#: The stages write a few levels only. This limit keeps recursion over a damaged file far below Python's own limit.
 DEEPEST_JSON = 50
 
 
-def _check_json(value, depth=0):
+def _check_json(value: Any, depth: int = 0) -> None:
+    """Raise ValueError if `write_json` could not write the value again."""
     if depth > DEEPEST_JSON:
-        raise ValueError(f"nested more than {DEEPEST_JSON} deep")
+        raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
     if isinstance(value, dict):
         for key, item in value.items():
             _check_json(key)
@@ -158,35 +185,45 @@ def _check_json(value, depth=0):
         for item in value:
             _check_json(item, depth + 1)
     elif isinstance(value, str):
-        # Half of a surrogate pair can be escaped in JSON, but not be written.
+        # JSON can escape half of a surrogate pair, but UTF-8 can not encode it.
         value.encode("utf-8")
     elif isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
-        raise ValueError("holds a number that is not finite")
+        raise ValueError("it holds a number that is not finite")
 
 
-def _unreadable(path, error):
+def _unreadable(path: Path, error: OSError) -> ArtifactError:
     return ArtifactError(f"{path} can't be read: {error.strerror or error}.")
 
 
-def write_csv(path, columns, rows):
-    """Write dictionaries as CSV. A float is written so that it reads back the same; None is an empty cell."""
+def write_csv(path: PathLike, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write dictionaries as the rows of a CSV file.
+
+    Args:
+        path: The file.
+        columns: The names of the columns, in order.
+        rows: One dictionary per row. A missing value or None becomes an empty cell. A float is written so that reading
+            it gives the same value.
+
+    Raises:
+        ValueError: A row has a key that is not in `columns`.
+    """
     with atomic_file(path) as stream:
         stream.write(csv_line(columns))
         for row in rows:
             unknown = set(row) - set(columns)
             if unknown:
-                raise ValueError("{}: no such column: {}".format(path, ", ".join(sorted(unknown))))
+                raise ValueError(f"{path}: no such column: {', '.join(sorted(unknown))}")
             stream.write(csv_line([_cell(row.get(column)) for column in columns]))
 
 
-def csv_line(cells):
-    """One line of a CSV, of cells of text."""
-    # Not csv.writer: with lines that end in a bare newline it leaves a carriage return inside a cell unquoted.
+def csv_line(cells: Iterable[str]) -> str:
+    """Return one line of a CSV file, with its newline."""
+    # Not csv.writer: if lines end in a bare newline, it does not quote a carriage return inside a cell.
     quoted = ['"{}"'.format(cell.replace('"', '""')) if set(cell) & set(',"\r\n') else cell for cell in cells]
     return (",".join(quoted) or '""') + "\n"
 
 
-def _cell(value):
+def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -197,8 +234,20 @@ def _cell(value):
     return str(value)
 
 
-def read_csv(path, columns=()):
-    """Read a CSV as a list of dictionaries of text; `columns` must be among those it has."""
+def read_csv(path: PathLike, columns: Sequence[str] = ()) -> List[Dict[str, str]]:
+    """Read a CSV file.
+
+    Args:
+        path: The file.
+        columns: Names of columns that the file must have. It may have more.
+
+    Returns:
+        One dictionary per row, from the name of the column to the text of the cell.
+
+    Raises:
+        ArtifactError: The file is missing, unreadable or not valid CSV, lacks a column, or has a row with too few or
+            too many cells.
+    """
     path = Path(path)
     try:
         with open(str(path), encoding="utf-8", newline="") as stream:
@@ -210,21 +259,21 @@ def read_csv(path, columns=()):
     except OSError as error:
         raise _unreadable(path, error) from None
     except (csv.Error, ValueError) as error:
-        raise ArtifactError(f"{path} is no CSV ({error}): run the stage that writes it again.") from None
+        raise ArtifactError(f"{path} is not valid CSV ({error}): run the stage that writes it again.") from None
     missing = [column for column in columns if column not in found]
     if missing:
-        # In one line, whatever stands where the columns should be.
+        # A damaged header may be long or have line breaks; the message stays on one line.
         there = textwrap.shorten(", ".join(found), 500)
-        raise ArtifactError("{} lacks the column {}; it has {}.".format(path, ", ".join(missing), there))
+        raise ArtifactError(f"{path} lacks the column {', '.join(missing)}; it has {there}.")
     for number, row in enumerate(rows, 1):
-        # The csv module puts cells too many under None, and None where they are too few.
+        # The csv module stores extra cells under the key None, and fills missing cells with the value None.
         if None in row or None in row.values():
             raise ArtifactError(f"{path}: row {number} does not have {len(found)} cells.")
     return rows
 
 
-def sha256_file(path):
-    """Hexadecimal SHA-256 of a file's bytes."""
+def sha256_file(path: PathLike) -> str:
+    """Return the hexadecimal SHA-256 of the bytes of a file."""
     digest = hashlib.sha256()
     with open(str(path), "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -232,41 +281,53 @@ def sha256_file(path):
     return digest.hexdigest()
 
 
-def file_hashes(folder, names):
-    """`{name: SHA-256}` of files in a folder: what a sealed record holds of those beside it, under `files`."""
+def file_hashes(folder: PathLike, names: Iterable[str]) -> Dict[str, str]:
+    """Return `{name: SHA-256}` of files in a folder.
+
+    A sealed record holds this under `files`, for the files that lie in its folder.
+    """
     return {name: sha256_file(Path(folder) / name) for name in names}
 
 
-def content_hash(content):
-    """Hexadecimal SHA-256 of a JSON value, whatever the order of its keys."""
+def content_hash(content: Any) -> str:
+    """Return the hexadecimal SHA-256 of a JSON value; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def seal(record):
-    """A run record with its own hash in `content_hash`, so that an edit by hand is noticed (`seal_is_intact`)."""
+def seal(record: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the record of a run with its own hash in `content_hash`, so that `seal_is_intact` detects later edits."""
     body = {key: value for key, value in record.items() if key != "content_hash"}
     return dict(body, content_hash=content_hash(body))
 
 
-def seal_is_intact(record):
+def seal_is_intact(record: Mapping[str, Any]) -> bool:
+    """Return whether the record is unchanged since `seal`; False also for a record that was never sealed."""
     return seal(record)["content_hash"] == record.get("content_hash")
 
 
-def checkpoint_hash(prefix):
-    """One hash of the files of a TensorFlow V2 checkpoint that hold its weights, whatever they are called."""
+def checkpoint_hash(prefix: PathLike) -> str:
+    """Return one hash of the files of a TensorFlow V2 checkpoint that hold its weights.
+
+    Args:
+        prefix: The path of the checkpoint's .index and .data files without these endings. The name itself does not
+            change the hash.
+
+    Raises:
+        ArtifactError: There is no checkpoint at `prefix`.
+    """
     place = Path(prefix)
     files = sorted(path for path in place.parent.glob("*") if path.name.startswith(place.name + "."))
     parts = [[path.name[len(place.name) :], sha256_file(path)] for path in files if path.suffix != ".meta"]
     if not parts:
         raise ArtifactError(
-            f"no checkpoint at {prefix}: wanted the path of its .index and .data files without these endings."
+            f"no checkpoint at {prefix}: expected the path of its .index and .data files without these endings."
         )
     return content_hash(parts)
 
 
-def faces_hash(folder):
-    """One hash of a normalised data set: names and bytes of its arrays, tables and class list."""
+def faces_hash(folder: PathLike) -> str:
+    """Return one hash of a normalised data set: of the names and bytes of its arrays, tables and class list."""
     folder = Path(folder)
     names = sorted(path.name for path in folder.iterdir() if path.suffix in (".npy", ".csv", ".json"))
     return content_hash([[name, sha256_file(folder / name)] for name in names])

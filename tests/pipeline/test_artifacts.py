@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, say the same bytes for the same content, and notice an edit by hand."""
+"""Files appear completely or not at all, equal content gives equal bytes, and edits by hand are detected."""
 
 import csv
 import hashlib
@@ -64,7 +64,7 @@ def test_unknown_and_missing_columns_are_errors(tmp_path):
     with pytest.raises(artifacts.ArtifactError, match="y.csv is missing: run the stage"):
         artifacts.read_csv(tmp_path / "y.csv")
     (tmp_path / "z.json").write_text("{")
-    with pytest.raises(artifacts.ArtifactError, match="z.json is no JSON"):
+    with pytest.raises(artifacts.ArtifactError, match="z.json is not valid JSON"):
         artifacts.read_json(tmp_path / "z.json")
 
 
@@ -83,7 +83,7 @@ def test_unknown_and_missing_columns_are_errors(tmp_path):
 )
 def test_json_that_could_not_be_written_again_is_not_read(tmp_path, content, reason):
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(artifacts.ArtifactError, match=f"x.json is no JSON .*{reason}"):
+    with pytest.raises(artifacts.ArtifactError, match=f"x.json is not valid JSON .*{reason}"):
         artifacts.read_json(tmp_path / "x.json")
 
 
@@ -92,23 +92,23 @@ def test_json_that_could_not_be_written_again_is_not_read(tmp_path, content, rea
     [
         (b"a,b\n1\n", "row 1 does not have 2"),
         (b"a,b\n1,2\n1,2,3\n", "row 2 does not have 2"),
-        (b"\xff\n", "is no CSV"),
-        (b'a\n"' + b"x" * 200_000, "is no CSV"),
+        (b"\xff\n", "is not valid CSV"),
+        (b'a\n"' + b"x" * 200_000, "is not valid CSV"),
     ],
 )
-def test_a_table_of_other_form_is_not_read(tmp_path, content, reason):
+def test_a_damaged_table_is_not_read(tmp_path, content, reason):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(artifacts.ArtifactError, match=reason):
         artifacts.read_csv(tmp_path / "x.csv")
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_not_read_as_a_file(tmp_path):
     for read in (artifacts.read_json, artifacts.read_csv):
         with pytest.raises(artifacts.ArtifactError, match="can't be read: Is a directory"):
             read(tmp_path)
 
 
-def test_json_refuses_what_json_has_not(tmp_path):
+def test_json_refuses_numbers_that_are_not_finite(tmp_path):
     with pytest.raises(ValueError):
         artifacts.write_json(tmp_path / "x.json", {"loss": math.nan})
     assert not (tmp_path / "x.json").exists()

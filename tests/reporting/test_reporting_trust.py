@@ -26,7 +26,7 @@ def edit(path, old, new):
         ("runs/npu/run.json", '"kind": "npu"', '"kind": "gpu"', "edited after the training wrote it"),
         ("runs/npu/run.json", '"content_hash"', '"hash"', "no content hash"),
         ("runs/npu/history.csv", ",1.19,1.19,", ",0.19,1.19,", "history.csv changed after the training"),
-        ("runs/npu/run.json", "{", "", "is no JSON"),
+        ("runs/npu/run.json", "{", "", "is not valid JSON"),
     ],
 )
 def test_an_edited_record_is_refused(project, file, old, new, reason):
