@@ -18,7 +18,7 @@ ALLOWED = {
     "rendered": {"config", "pipeline"},
     "datasets": {"config", "pipeline", "rendered"},
     "validation": {"config", "pipeline", "images"},
-    "faces": {"pipeline", "images"},
+    "faces": {"config", "pipeline", "images"},
     "spd": set(),
     "networks": {"spd"},
     "distributed": set(),
@@ -46,7 +46,13 @@ WITHOUT_TENSORFLOW = (
 #: Rooms that run under TensorFlow 1.15's Python 3.7, alone or too.
 PYTHON_3_7 = ("config", "pipeline", "spd", "networks", "distributed", "devices", "training", "diagnostics")
 #: Of a room for both, what the current Python alone runs.
-CURRENT = {"pipeline/process_pool.py", "pipeline/progress.py", "pipeline/experiment.py", "pipeline/machine.py", "pipeline/way_back.py"}
+CURRENT = {
+    "pipeline/process_pool.py",
+    "pipeline/progress.py",
+    "pipeline/experiment.py",
+    "pipeline/machine.py",
+    "pipeline/way_back.py",
+}
 
 
 def imports(path):

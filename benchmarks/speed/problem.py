@@ -7,35 +7,37 @@ Numpy only, Python 3.7 syntax: each interpreter reads it.
 
 import numpy as np
 
-#: The setting that the Ascend port published (its flags' defaults), as changes to params.yaml. Augmentation is on.
-PUBLISHED = {
-    "network.model_def": "covpoolnet2",
-    "network.pooling": "covariance",
-    "network.vectorise": "full",
-    "network.embedding_size": 128,
-    "network.normalisation": "none",
-    "network.batch_norm_decay": 0.995,
-    "spd.method": "eigh",
-    "spd.ridge": 1e-4,
-    "spd.epsilon": 1e-4,
-    "spd.maximum": 1e4,
-    "normalise.size": 100,
-    "normalise.margin": 6,
-    "train.batch_size": 128,
-    "train.optimizer": "ADAM",
-    "train.adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1},
-    "train.learning_rate": 0.005,
-    "train.weight_decay": 0.05,
-    "train.center_loss_factor": 0.01,
-    "train.center_loss_alfa": 0.9,
-    "train.keep_probability": 0.8,
-    "train.moving_average_decay": 0.9999,
-    "train.class_weights": "none",
-    "train.random_crop": True,
-    "train.random_flip": True,
-    "train.random_rotate": True,
-    "train.log_histograms": False,
-}
+from covpool.port import published_setting
+
+#: Parameters of `train` that a single step depends on.
+STEP = (
+    "train.batch_size",
+    "train.optimizer",
+    "train.adam",
+    "train.weight_decay",
+    "train.center_loss_factor",
+    "train.center_loss_alfa",
+    "train.keep_probability",
+    "train.moving_average_decay",
+    "train.class_weights",
+    "train.log_histograms",
+)
+#: The setting that the Ascend port published, as changes to params.yaml, with augmentation on, at its first rate. What
+#: one step does not depend on is left out.
+PUBLISHED = dict(
+    {
+        key: value
+        for key, value in published_setting.PUBLISHED.items()
+        if key.split(".")[0] in ("network", "spd", "normalise") or key in STEP
+    },
+    **{
+        "normalise.margin": 6,
+        "train.learning_rate": 0.005,
+        "train.random_crop": True,
+        "train.random_flip": True,
+        "train.random_rotate": True,
+    },
+)
 #: The same with nothing at random, for the comparison of losses and gradients.
 FIXED = dict(
     PUBLISHED,

@@ -20,6 +20,7 @@ from typing import BinaryIO, TextIO
 import cv2
 import numpy as np
 
+from covpool.config import vocabulary
 from covpool.faces import dask_workers, detectors, sheets
 from covpool.faces.crops import Crop, NormaliseError, Settings, normalise_picture
 from covpool.pipeline import artifacts, process_pool
@@ -27,9 +28,6 @@ from covpool.pipeline.cores import usable_cores
 
 #: The outcomes that are counted. `aligned`: the picture was taken as an aligned face, none was searched for.
 OUTCOMES = ("found", "aligned", "fallback", "dropped")
-
-#: Names that no class may have: of the sums in the counts, and of the sheet with the lowest scores.
-RESERVED = frozenset({"all", "worst"})
 
 CLASSES_FILE = "classes.json"
 
@@ -88,9 +86,10 @@ def normalise_dataset(
     workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise NormaliseError(f"workers must be at least 1, got {workers}")
-    taken = RESERVED.intersection(classes)
-    if taken:
-        raise NormaliseError(f"a class can't be called {', '.join(sorted(taken))}: counts and sheets use this name")
+    for name in classes:
+        fault = vocabulary.name_fault(name)
+        if fault:
+            raise NormaliseError(f"{fault}: no class can have this name")
     if detector != "none":
         detectors.shared(detector)  # A missing package is an error before any work is done.
     sizes = _count(manifest, classes)

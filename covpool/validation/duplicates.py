@@ -38,10 +38,6 @@ MOST_PAIRS = 10_000_000
 EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
 
 
-#: What is done with duplicates (`validate.duplicates`).
-POLICIES = ("report", "drop_from_train", "fail")
-
-
 def perceptual_hashes(grey: np.ndarray) -> np.ndarray | None:
     """Return the hashes of a picture and of its mirror image, uint8 [2, 32]; None for a picture without contrast.
 

@@ -8,7 +8,6 @@ import pytest
 
 from tests.pipeline_project import CLASSES, change, commit, dvc, git, make_project, rows, run
 
-
 #: Steps that are enough to learn the easy task.
 LEARNS = {"train.epochs": 2, "train.epoch_size": 8, "train.batch_size": 7}
 

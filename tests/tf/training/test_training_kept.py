@@ -33,7 +33,7 @@ def copy_of(project, folder):
 
 
 def test_what_was_lost_before_dvc_stored_it_is_written_again_without_a_step(trained, tmp_path):
-    """As after a full disk for DVC's cache, or a kill after the last epoch: DVC deletes the outputs and starts again."""
+    """As after a full disk for the cache, or a kill after the last epoch: DVC deletes the outputs and starts again."""
     before = trained.results()
     project = copy_of(trained, tmp_path / "project")
     shutil.rmtree(str(project.folder / "models"))
