@@ -28,6 +28,7 @@ ALLOWED = {
     "port": {"config", "pipeline", "datasets", "distributed"},
     "reporting": {"config", "pipeline", "port"},
     "predict": {"config", "pipeline", "images", "faces"},
+    "serve": {"config", "pipeline", "images", "faces", "predict"},
     "export": {"config", "pipeline", "faces", "spd", "networks", "devices", "training", "predict"},
 }
 #: Rooms that a current Python runs, and that never see TensorFlow.
@@ -42,6 +43,7 @@ WITHOUT_TENSORFLOW = (
     "port",
     "reporting",
     "predict",
+    "serve",
 )
 #: Rooms that run under TensorFlow 1.15's Python 3.7, alone or too.
 PYTHON_3_7 = ("config", "pipeline", "spd", "networks", "distributed", "devices", "training", "diagnostics")
