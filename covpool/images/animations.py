@@ -1,4 +1,4 @@
-"""Opens the frames of animated GIF, WebP and PNG files, one at a time."""
+"""Reads the frames of animated GIF, WebP and PNG files, one at a time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from PIL import Image
 
 from covpool.images.opener import MAX_PIXELS, PictureError
 
-#: Formats whose files may be animations; the pages of a TIFF are not one.
+#: Formats whose files may be animations. The pages of a TIFF are not an animation.
 FORMATS = ("GIF", "PNG", "WEBP")
-#: Milliseconds of a frame that does not say how long it is shown.
+#: Milliseconds that a frame is shown if the file does not say how long.
 DURATION = 100
 
 
 def is_animated(content: bytes) -> bool:
-    """Whether the bytes are an animation; False also for bytes that are no picture."""
+    """Return whether the bytes are an animation; False also if they are not a picture."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return bool(getattr(image, "is_animated", False))
-    # Pillow's readers raise nearly anything on damaged bytes; the opener of single pictures says what is wrong.
+    # On damaged bytes, Pillow's readers raise nearly anything. The opener of single pictures says what is wrong.
     except Exception:
         return False
 
@@ -31,14 +31,15 @@ def read_frames(content: bytes, name: str) -> Iterator[tuple[np.ndarray, float]]
     """Yield the frames of an animation and their times.
 
     Args:
-        content: of the file.
-        name: of the file, for messages.
+        content: The bytes of the file.
+        name: The name of the file, for messages.
 
     Yields:
-        uint8 [h, w, 3] RGB, transparency laid over black, and the time in seconds.
+        The frame as uint8 [h, w, 3] RGB, with transparency laid over black, and the time at which it appears, in
+        seconds.
 
     Raises:
-        PictureError: the picture is too large, or a frame is damaged.
+        PictureError: The picture is too large, or a frame is damaged.
     """
     time = 0
     try:

@@ -1,6 +1,6 @@
-"""Validation: opens every picture of a data set, says what is wrong with it, and loses nothing silently.
+"""Validation: opens every picture of a data set and reports what is wrong with it. No picture is dropped silently.
 
-The entrance is `validate`; `inspection` looks at one picture, `duplicates` compares them.
+The entrance is `validate`. `inspection` looks at one picture, `duplicates` compares pictures, and `counts` sums up.
 """
 
 from covpool.validation.errors import ValidationError

@@ -1,4 +1,4 @@
-"""Counts of the validated manifest: for a metrics file, and as tables that DVC plots."""
+"""Counts of the validated manifest, for a metrics file and for tables that DVC plots."""
 
 from __future__ import annotations
 
@@ -13,34 +13,46 @@ BALANCE_COLUMNS = ("split", "class", "pictures")
 BRIGHTNESS_COLUMNS = ("split", "brightness", "pictures")
 SIZES_COLUMNS = ("split", "shorter_side", "pictures")
 
-#: Grey levels of a bar of the histogram of brightness.
+#: Width of one bar in the histogram of brightness, in grey levels.
 BRIGHTNESS_STEP = 16
 
 
-def count(rows: Sequence[dict], classes: Sequence[str]) -> dict:
-    """Return {split: counts} of the validated manifest's rows.
+def count(rows: Sequence[dict], class_names: Sequence[str]) -> dict:
+    """Count the pictures of each split.
 
-    The counts are of `pictures`, of `bad` and `left_out` ones, and of the `usable` ones a class; of the usable ones
-    `imbalance` (largest over smallest class; null where one is empty), `shorter_side` in pixels and `brightness` (each
-    least, median, largest) and `notes`, with the number of pictures that each is on. `duplicates` counts the pictures
-    that show the same as an earlier one of the split, as one of another split, and as one of another class.
+    Args:
+        rows: The rows of the validated manifest.
+        class_names: The names of all classes.
+
+    Returns:
+        {split: counts}. The counts of a split are:
+
+        - `pictures`, `bad`, `left_out`: numbers of pictures.
+        - `usable`: {class: number of usable pictures}.
+        - `imbalance`: the largest class over the smallest; None if a class is empty.
+        - `shorter_side` (pixels) and `brightness` (grey levels, 0 to 255) of the usable pictures: `least`, `median`
+          and `largest`; None if there are no usable pictures.
+        - `notes`: {note: number of usable pictures with it}.
+        - `duplicates`: numbers of pictures that show the same as an earlier picture of the split (`inside`), as one of
+          another split (`across`), and as one of another class (`of_another_class`).
     """
     by_path = {row["path"]: row for row in rows}
     splits = [split for split in artifacts.SPLITS if any(row["split"] == split for row in rows)]
-    return {split: _of_split([row for row in rows if row["split"] == split], classes, by_path) for split in splits}
+    return {split: _of_split([row for row in rows if row["split"] == split], class_names, by_path) for split in splits}
 
 
-def _of_split(rows: list[dict], classes: Sequence[str], by_path: dict[str, dict]) -> dict:
+def _of_split(rows: list[dict], class_names: Sequence[str], by_path: dict[str, dict]) -> dict:
+    """Count the pictures of one split."""
     usable = [row for row in rows if row["status"] == "ok"]
     sizes = Counter(row["class"] for row in usable)
-    least = min(sizes[name] for name in classes)
+    smallest = min(sizes[name] for name in class_names)
     pairs = [(row, by_path[row["duplicate_of"]]) for row in rows if row.get("duplicate_of")]
     return {
         "pictures": len(rows),
         "bad": sum(row["status"] == "bad" for row in rows),
         "left_out": sum(row["status"] == "left out" for row in rows),
-        "usable": {name: sizes[name] for name in classes},
-        "imbalance": round(max(sizes[name] for name in classes) / least, 2) if least else None,
+        "usable": {name: sizes[name] for name in class_names},
+        "imbalance": round(max(sizes[name] for name in class_names) / smallest, 2) if smallest else None,
         "shorter_side": _spread([_shorter_side(row) for row in usable]),
         "brightness": _spread([row["brightness"] for row in usable]),
         "notes": dict(sorted(Counter(note for row in usable for note in row["notes"].split("; ") if note).items())),
@@ -53,7 +65,11 @@ def _of_split(rows: list[dict], classes: Sequence[str], by_path: dict[str, dict]
 
 
 def balance_table(counts: dict) -> list[dict]:
-    """Return BALANCE_COLUMNS of the usable pictures: a row a split and class."""
+    """Return the usable pictures of each split and class, as rows with BALANCE_COLUMNS.
+
+    Args:
+        counts: The result of `count`.
+    """
     return [
         {"split": split, "class": name, "pictures": pictures}
         for split, row in counts.items()
@@ -62,13 +78,19 @@ def balance_table(counts: dict) -> list[dict]:
 
 
 def brightness_table(rows: Sequence[dict]) -> list[dict]:
-    """Return BRIGHTNESS_COLUMNS of the usable pictures: a row a split and bar, `brightness` is the bar's least."""
+    """Return a histogram of the brightness of usable pictures, as rows with BRIGHTNESS_COLUMNS.
+
+    There is one row for each split and bar. `brightness` is the lower end of the bar.
+    """
     levels = range(0, 256, BRIGHTNESS_STEP)
     return _histogram(rows, "brightness", levels, lambda row: int(row["brightness"]) // BRIGHTNESS_STEP)
 
 
 def sizes_table(rows: Sequence[dict]) -> list[dict]:
-    """Return SIZES_COLUMNS of the usable pictures: a row a split and doubling of the shorter side, by its least."""
+    """Return a histogram of the shorter side of usable pictures, as rows with SIZES_COLUMNS.
+
+    Each bar reaches from a power of two to the next. `shorter_side` is its lower end, in pixels.
+    """
     powers = [_shorter_side(row).bit_length() - 1 for row in rows if row["status"] == "ok"]
     if not powers:
         return []
@@ -78,12 +100,13 @@ def sizes_table(rows: Sequence[dict]) -> list[dict]:
 
 
 def _histogram(rows: Sequence[dict], name: str, bars: Sequence[int], bar: Callable[[dict], int]) -> list[dict]:
+    """Count usable pictures by split and bar; `bars` are the lower ends, `bar` gives the number of a row's bar."""
     counted = Counter((row["split"], bar(row)) for row in rows if row["status"] == "ok")
     splits = [split for split in artifacts.SPLITS if any(key[0] == split for key in counted)]
     return [
-        {"split": split, name: least, "pictures": counted[split, number]}
+        {"split": split, name: lower_end, "pictures": counted[split, number]}
         for split in splits
-        for number, least in enumerate(bars)
+        for number, lower_end in enumerate(bars)
     ]
 
 

@@ -1,14 +1,14 @@
-"""Finds pictures that show the same, exactly or nearly: inside a split they weigh double, across splits they leak.
+"""Finds exact and near duplicates. Inside a split they count twice; across splits they leak test data into training.
 
-Nearly the same is told by a perceptual hash of 256 bits: the signs, about their median, of the 16x16 lowest frequencies
-of the picture's discrete cosine transform (ImageHash's `phash`). Copies in another format, quality or size differ in
-at most 8 bits of 256; two expressions of one person before the same background differ in 48 or more, in whole pictures
-and in aligned faces (measured on the 532 drawn pictures). The mirror image of a picture is found as well, since
-training mirrors at random.
+Near duplicates are found by a perceptual hash of 256 bits: whether each of the 16x16 lowest frequencies of the
+picture's discrete cosine transform is above their median (ImageHash's `phash`). Copies in another format, quality or
+size differ in at most 8 bits of 256. Two expressions of one person before the same background differ in 48 bits or
+more, both in whole pictures and in aligned faces (measured on the 532 drawn pictures). Mirror images are found as well,
+because training mirrors pictures at random.
 
-Hashes within a distance d are found without comparing all with all, by multi-index hashing (Norouzi, Punjani, Fleet,
-"Fast Search in Hamming Space with Multi-Index Hashing", CVPR 2012): if two hashes differ in at most d of their bits and
-the bits are dealt out to d + 1 bands, they agree in one of the bands, so only those that agree in a band are compared.
+Multi-index hashing (Norouzi, Punjani, Fleet, "Fast Search in Hamming Space with Multi-Index Hashing", CVPR 2012) avoids
+comparing all pairs. Split the bits of a hash into d + 1 bands. Two hashes that differ in at most d bits agree in at
+least one band, so only hashes that agree in a band are compared.
 """
 
 from __future__ import annotations
@@ -23,25 +23,29 @@ from PIL import Image
 
 from covpool.validation.errors import ValidationError
 
-#: The hash has the square of this many bits.
+#: A hash has HASH_SIDE x HASH_SIDE bits.
 HASH_SIDE = 16
 
-#: phash looks at frequencies of a picture of this side.
+#: Side in pixels of the picture from which phash computes the frequencies.
 HASH_INPUT = 4 * HASH_SIDE
 
-#: Grey levels. Flatter pictures have no frequencies to tell them apart: they get no hash.
+#: Standard deviation in grey levels. Flatter pictures get no hash: their frequencies do not distinguish them.
 LEAST_DEVIATION = 2.0
 
-#: More pairs than this are no list that anyone reads, and would fill the memory.
+#: More pairs would fill the memory, and a longer list would help no reader.
 MOST_PAIRS = 10_000_000
 
 EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
 
 
 def perceptual_hashes(grey: np.ndarray) -> np.ndarray | None:
-    """Return the hashes of a picture and of its mirror image, uint8 [2, 32]; None for a picture without contrast.
+    """Hash a picture and its mirror image.
 
-    `grey` is uint8 [h, w].
+    Args:
+        grey: uint8 [h, w].
+
+    Returns:
+        uint8 [2, 32]: the bits of both hashes; None for a picture without contrast.
     """
     grey = cv2.resize(grey, (HASH_INPUT, HASH_INPUT), interpolation=cv2.INTER_AREA)
     if grey.std() < LEAST_DEVIATION:
@@ -52,7 +56,14 @@ def perceptual_hashes(grey: np.ndarray) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """The picture at `index` of the manifest shows the same as the one at `other`; `distance` in bits of the hash."""
+    """Two pictures that show the same.
+
+    Attributes:
+        index: Row of the duplicate in the manifest.
+        other: Row of the picture that it duplicates.
+        kind: EXACT, NEAR or MIRRORED.
+        distance: Number of bits in which their hashes differ.
+    """
 
     index: int
     other: int
@@ -61,14 +72,22 @@ class Duplicate:
 
 
 def find_duplicates(rows: Sequence[dict], hashes: Sequence[np.ndarray | None], most: int) -> list[Duplicate]:
-    """Return for each usable picture that has duplicates the one that matters most, in the manifest's order.
+    """Find for each usable picture the duplicate that matters most.
 
-    rows: the manifest's, with `status`, `sha256` and `split`; hashes: of `perceptual_hashes`, or None; most: bits that
-    may differ.
+    A duplicate in another split comes first. Else it is an earlier picture of the same split that has no earlier
+    duplicate there itself, so the first of several equal pictures in a split has none in that split. An exact duplicate
+    comes before a near one, a nearer one before others.
 
-    A picture's duplicate is one of another split if there is any, else an earlier one of its own split, which itself
-    has no earlier one there; rather an exact one than the nearest. So of pictures that show the same the first of each
-    split stands alone. Raises ValidationError if there are more than MOST_PAIRS near pairs.
+    Args:
+        rows: The rows of the manifest with `status`, `sha256` and `split`.
+        hashes: The result of `perceptual_hashes` for each row.
+        most: Largest number of bits in which near duplicates may differ.
+
+    Returns:
+        The duplicates, at most one per picture, in the order of the manifest.
+
+    Raises:
+        ValidationError: There are more than MOST_PAIRS near pairs.
     """
     usable = [index for index, row in enumerate(rows) if row["status"] == "ok"]
     exact: dict[str, dict[str, int]] = {}
@@ -80,7 +99,7 @@ def find_duplicates(rows: Sequence[dict], hashes: Sequence[np.ndarray | None], m
         split = rows[index]["split"]
         firsts = exact[rows[index]["sha256"]].values()
         copies = [Duplicate(index, other, EXACT, 0) for other in firsts if other != index]
-        # Of another split first, an exact copy first: False comes before True.
+        # False sorts before True: another split first, then an exact copy first.
         best = min(
             [*copies, *near.get(index, ())],
             default=None,
@@ -99,9 +118,9 @@ def find_duplicates(rows: Sequence[dict], hashes: Sequence[np.ndarray | None], m
 def _nearest(
     indices: list[int], rows: Sequence[dict], hashes: Sequence[np.ndarray | None], most: int
 ) -> dict[int, list[Duplicate]]:
-    """Return for each picture its nearest one of another split and its nearest earlier one of its own, if any.
+    """Return for each picture the nearest one of another split and the nearest earlier one of the same split, if any.
 
-    Pictures of one split with one hash are a group, compared with others once.
+    Pictures of one split with equal hashes form a group, so that they are compared with others only once.
     """
     groups: dict[tuple, _Group] = {}
     for index in indices:
@@ -133,7 +152,7 @@ def _nearest(
 
 @dataclass(frozen=True)
 class _Group:
-    """Pictures of one split with one hash, in the manifest's order."""
+    """Pictures of one split with equal hashes, in the order of the manifest."""
 
     split: str
     members: list[int]
@@ -141,7 +160,7 @@ class _Group:
 
 @dataclass(frozen=True, order=True)
 class _Link:
-    """How near another group is; the nearest comes first."""
+    """The distance to another group. Links sort by distance."""
 
     distance: int
     mirrored: bool
@@ -149,15 +168,15 @@ class _Link:
 
 
 def _links(groups: list[_Group], hashes: Sequence[np.ndarray | None], most: int) -> list[list[_Link]]:
-    """Return for each group its links to others."""
+    """Return for each group its links to other groups."""
     links: list[list[_Link]] = [[] for _ in groups]
     if not groups:
         return links
     count = len(groups)
     both = np.stack([hashes[group.members[0]] for group in groups])
     for first, second, distance in near_pairs(np.concatenate([both[:, 0], both[:, 1]]), most):
-        # From `count` on stand the mirror images. Two of them make the pair of their originals again, and a picture
-        # may be like its own mirror image.
+        # The mirror images start at `count`. A pair of mirror images only repeats the pair of their originals, and a
+        # picture may be near its own mirror image.
         if first < count and second % count != first:
             links[first].append(_Link(distance, second >= count, second % count))
             links[second % count].append(_Link(distance, second >= count, first))
@@ -165,27 +184,38 @@ def _links(groups: list[_Group], hashes: Sequence[np.ndarray | None], most: int)
 
 
 def near_pairs(hashes: np.ndarray, most: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (first, second, distance) for all pairs of hashes, uint8 [n, 32], that differ in at most `most` bits."""
+    """Find all pairs of near hashes.
+
+    Args:
+        hashes: uint8 [n, 32].
+        most: Largest number of bits in which the hashes of a pair may differ.
+
+    Yields:
+        (first, second, distance): two indices into `hashes`, and the number of bits in which the hashes differ.
+
+    Raises:
+        ValidationError: There are more than MOST_PAIRS such pairs.
+    """
     bits = np.unpackbits(hashes, axis=1)
     words = np.ascontiguousarray(hashes).view(np.uint64)
-    # At most 64 bits a band, to be one number.
+    # A band has at most 64 bits, so that it fits into one number.
     bands = max(most + 1, words.shape[1])
     pairs = np.empty(0, np.int64)
     for band in range(bands):
         pairs = np.unique(np.concatenate([pairs, *_agreeing(words, bits[:, band::bands], most)]))
-        _refuse_more_than_is_of_use(len(pairs), most)
+        _check_number(len(pairs), most)
     for pair in pairs:
         first, second = divmod(int(pair), len(hashes))
         yield first, second, int(_distance(words[first], words[second]))
 
 
 def _agreeing(words: np.ndarray, bits: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """Yield the near pairs, as first * n + second, of which the `bits` of a band agree."""
+    """Yield the near pairs that agree in all `bits` of a band, each as first * n + second."""
     values = _as_numbers(bits)
     order = np.argsort(values, kind="stable")
     values = values[order]
     found = 0
-    # Those that agree stand side by side: each is compared with the next one, then with the one after it, ...
+    # After sorting, hashes that agree are neighbours. Compare each with the next one, then with the one after it, ...
     for step in range(1, len(values)):
         agree = np.flatnonzero(values[step:] == values[:-step])
         if not len(agree):
@@ -193,22 +223,25 @@ def _agreeing(words: np.ndarray, bits: np.ndarray, most: int) -> Iterator[np.nda
         one, two = order[agree], order[agree + step]
         near = _distance(words[one], words[two]) <= most
         found += np.count_nonzero(near)
-        _refuse_more_than_is_of_use(found, most)
+        _check_number(found, most)
         yield np.minimum(one, two)[near] * len(values) + np.maximum(one, two)[near]
 
 
 def _distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return the number of differing bits along the last axis."""
     return np.bitwise_count(one ^ two).sum(axis=-1, dtype=np.int64)
 
 
 def _as_numbers(bits: np.ndarray) -> np.ndarray:
+    """Pack bits [n, at most 64] into uint64 [n]."""
     packed = np.zeros((len(bits), 8), np.uint8)
     octets = np.packbits(bits, axis=1)
     packed[:, : octets.shape[1]] = octets
     return packed.view(np.uint64)[:, 0]
 
 
-def _refuse_more_than_is_of_use(pairs: int, most: int) -> None:
+def _check_number(pairs: int, most: int) -> None:
+    """Raise ValidationError if there are too many pairs."""
     if pairs > MOST_PAIRS:
         raise ValidationError(
             f"more than {MOST_PAIRS} pairs of pictures differ in at most {most} bits of their hash: the pictures are "
@@ -217,11 +250,16 @@ def _refuse_more_than_is_of_use(pairs: int, most: int) -> None:
 
 
 def mark(rows: Sequence[dict], duplicates: Sequence[Duplicate], policy: str) -> None:
-    """Write the duplicates into the manifest's rows; with the policy `drop_from_train` training does without them.
+    """Write the duplicates into the rows of the manifest.
 
-    Of training then go the pictures that another split has, and all but one of those that show the same; a picture goes
-    with its duplicate of train also where that one goes for another split's sake. Other splits stay as they are, to
-    remain comparable.
+    The policy `drop_from_train` also leaves out every picture of train that `duplicates` lists. So of equal pictures
+    train keeps one, or none if another split has the same picture. Other splits keep all their pictures, so that scores
+    stay comparable.
+
+    Args:
+        rows: The rows of the manifest; they are changed.
+        duplicates: The result of `find_duplicates` for these rows.
+        policy: The value of `validate.duplicates` in params.yaml.
     """
     for duplicate in duplicates:
         row, other = rows[duplicate.index], rows[duplicate.other]
@@ -231,7 +269,15 @@ def mark(rows: Sequence[dict], duplicates: Sequence[Duplicate], policy: str) -> 
 
 
 def refuse_shared(rows: Sequence[dict], duplicates: Sequence[Duplicate]) -> None:
-    """Raise ValidationError if a picture stands in two splits: what the policy `fail` asks for."""
+    """Apply the policy `fail`.
+
+    Args:
+        rows: The rows of the manifest, with the splits of the pictures.
+        duplicates: The result of `find_duplicates` for these rows.
+
+    Raises:
+        ValidationError: Two splits share a picture.
+    """
     shared = [
         (rows[duplicate.index], rows[duplicate.other], duplicate)
         for duplicate in duplicates
@@ -243,6 +289,7 @@ def refuse_shared(rows: Sequence[dict], duplicates: Sequence[Duplicate]) -> None
             for row, other, duplicate in shared[:10]
         )
         raise ValidationError(
-            f"{len(shared)} pictures show what one of another split shows, and validate.duplicates is fail "
-            f"(duplicate_of in the manifest names all):\n{examples}" + ("\n  ..." if len(shared) > 10 else "")
+            f"{len(shared)} pictures show the same as a picture of another split, and validate.duplicates is fail "
+            f"(the column duplicate_of in the manifest lists all):\n{examples}"
+            + ("\n  ..." if len(shared) > 10 else "")
         )

@@ -1,5 +1,5 @@
-"""What validation raises."""
+"""The error that validation raises."""
 
 
 class ValidationError(Exception):
-    """The data set breaks a limit; the message has the counts, examples and the limit's name."""
+    """The data set breaks a limit. The message has the counts, examples and the name of the limit."""

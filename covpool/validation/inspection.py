@@ -1,4 +1,4 @@
-"""Looks at one picture: can it be used, what is it, and what will be done to it on the way to an RGB array."""
+"""Inspects one picture: whether it is usable, its properties, and how it will be converted to an RGB array."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ import numpy as np
 from covpool.images import opener
 from covpool.validation.duplicates import perceptual_hashes
 
-#: Shorter sides show no face that a network could read.
+#: In pixels. No network can read a face with a shorter side.
 MIN_SIDE = 16
 
-#: Larger files are not read at all: twice what MAX_PIXELS take uncompressed, in 16 bits with transparency.
+#: Larger files are not read at all. This is twice the size of MAX_PIXELS uncompressed pixels with 16 bits and
+#: transparency.
 MAX_BYTES = 16 * opener.MAX_PIXELS
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of a picture: `columns` of the validated manifest, and its perceptual `hashes` if it has any."""
+    """What an inspection found.
+
+    Attributes:
+        columns: Columns of the validated manifest.
+        hashes: The result of `duplicates.perceptual_hashes`; None for a bad picture or one without contrast.
+    """
 
     columns: dict
     hashes: np.ndarray | None = None
 
 
 def inspect(folder: Path, row: dict[str, str]) -> Finding:
-    """Look at the picture below `folder` that a row of the manifest names.
+    """Inspect one picture. It is decoded as in the stage normalise, which can therefore read every picture that is ok.
 
-    Its `status` is ok or bad, and `reason` says why it is bad. Of a picture that is ok there are also `width` and
-    `height` (upright), `mode` and `format` as stored, `brightness` (mean of the grey levels, 0 to 255), and `notes`:
-    what is unusual about it. It is decoded as the stage normalise does it, so that what is ok here can be read there.
+    Args:
+        folder: The folder of the manifest.
+        row: The picture's row of the manifest.
+
+    Returns:
+        The finding. Its columns are `status` (ok or bad) and `reason` (why it is bad). A picture that is ok also has
+        `width` and `height` (upright, in pixels), `mode` and `format` as stored, `brightness` (mean grey level, 0 to
+        255), and `notes` (anything unusual).
     """
-    cv2.setNumThreads(1)  # Every core has a picture of its own.
+    cv2.setNumThreads(1)  # Each core already works on a separate picture.
     path = Path(folder) / row["path"]
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -43,17 +54,17 @@ def inspect(folder: Path, row: dict[str, str]) -> Finding:
     except OSError as error:
         return _bad(f"the file can't be read: {error.strerror}")
     if hashlib.sha256(content).hexdigest() != row["sha256"]:
-        return _bad("the file is not the one that was fetched (another SHA-256)")
+        return _bad("the file has changed since it was fetched (its SHA-256 differs)")
     try:
         picture = opener.read_picture(content, row["path"])
     except opener.PictureError as error:
         return _bad(error.reason)
     height, width = picture.pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
-        return _bad(f"{width}x{height}: a side below {MIN_SIDE} pixels")
+        return _bad(f"{width}x{height}: both sides must have at least {MIN_SIDE} pixels")
     notes = list(picture.conversions)
     if path.suffix.casefold() not in opener.SUFFIXES[picture.format]:
-        notes.append(f"named {path.suffix or 'without an ending'}, is {picture.format}")
+        notes.append(f"named {path.suffix or 'without an extension'}, is {picture.format}")
     grey = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2GRAY)
     columns = {
         "status": "ok",

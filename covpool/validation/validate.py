@@ -1,8 +1,8 @@
-"""The validate stage: from a manifest to a validated manifest, counts, and tables for plots.
+"""The validate stage: reads a manifest and writes a validated manifest, counts, and tables for plots.
 
-Nothing is dropped in silence: the validated manifest has all rows of the manifest, the unusable ones with the status
-`bad` and a reason, those that a policy leaves out with the status `left out` and a reason. Limits on how many may be
-bad and how few a class may have fail the stage with the counts.
+No picture is dropped silently. The validated manifest has all rows of the manifest: unusable pictures have the status
+`bad` and a reason, pictures that a policy leaves out have the status `left out` and a reason. The stage fails, with the
+counts, if too many pictures are bad or a class has too few.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ def validate(
     raw: Path,
     target: Path,
     options: Validate,
-    classes: Sequence[str],
+    class_names: Sequence[str],
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> dict:
-    """Look at all pictures of `raw` and write what was found into `target`.
+    """Inspect all pictures of `raw` and write the results into `target`.
+
+    The results are `manifest.csv` (artifacts.VALIDATED_COLUMNS), `counts.json` (see `counts.count`), and `balance.csv`,
+    `brightness.csv` and `sizes.csv` of the usable pictures.
 
     Args:
-        raw: Folder with `manifest.csv`.
-        target: Folder for what was found.
-        options: `config.Validate`.
-        classes: The names of the classes.
-        progress: Called with (done, total).
+        raw: Folder with `manifest.csv` and the pictures.
+        target: Folder for the results.
+        options: The section `validate` of params.yaml.
+        class_names: The names of all classes.
+        progress: Called with the number of inspected pictures and of all pictures.
         workers: Number of processes, by default one per core.
 
     Returns:
         The counts, see `counts.count`.
 
     Raises:
-        ValidationError: Limits or the policy on duplicates are broken; everything is written before.
-
-    Writes `manifest.csv` (artifacts.VALIDATED_COLUMNS), `counts.json` (`counts.count`), and `balance.csv`,
-    `brightness.csv` and `sizes.csv` of the usable pictures.
+        ValidationError: The data set breaks a limit or the policy on duplicates. The results are written nevertheless.
     """
     rows = artifacts.read_csv(Path(raw) / "manifest.csv", artifacts.MANIFEST_COLUMNS)
     hashes = []
@@ -58,7 +58,7 @@ def validate(
                 progress(done, len(rows))
     found = duplicates.find_duplicates(rows, hashes, options.near_distance)
     duplicates.mark(rows, found, options.duplicates)
-    counted = counts.count(rows, classes)
+    counted = counts.count(rows, class_names)
     artifacts.write_csv(target / "manifest.csv", artifacts.VALIDATED_COLUMNS, rows)
     artifacts.write_json(target / "counts.json", counted)
     artifacts.write_csv(target / "balance.csv", counts.BALANCE_COLUMNS, counts.balance_table(counted))
@@ -71,7 +71,16 @@ def validate(
 
 
 def check_limits(rows: Sequence[dict], counted: dict, limits: Validate) -> None:
-    """Raise ValidationError with the counts where too many pictures are bad or a class has too few."""
+    """Check the limits on bad pictures and on the size of classes.
+
+    Args:
+        rows: The rows of the validated manifest.
+        counted: The result of `counts.count`.
+        limits: The section `validate` of params.yaml.
+
+    Raises:
+        ValidationError: Too many pictures are bad, or a class has too few usable ones.
+    """
     bad = [row for row in rows if row["status"] == "bad"]
     if len(bad) > limits.max_bad_fraction * len(rows):
         examples = "\n".join(f"  {row['path']}: {row['reason']}" for row in bad[:10])
@@ -93,7 +102,7 @@ def check_limits(rows: Sequence[dict], counted: dict, limits: Validate) -> None:
 
 
 def _advice(rows: Sequence[dict], counted: dict) -> str:
-    """What to do if the data set has no pictures at all of some classes; '' if it has."""
+    """Return advice if the data set has no pictures at all of some classes, else ''."""
     found = {row["class"] for row in rows}
     names = next(iter(counted.values()))["usable"]
     present = [name for name in names if name in found]
@@ -103,7 +112,7 @@ def _advice(rows: Sequence[dict], counted: dict) -> str:
 
 
 def describe(counted: dict) -> str:
-    """Return in words what was found in the pictures of a split."""
+    """Return the counts of one split in words."""
     found = [f"{counted['pictures']} pictures, {counted['bad']} of them bad"]
     twice = counted["duplicates"]
     for number, words in (

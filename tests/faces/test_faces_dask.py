@@ -87,7 +87,7 @@ def test_a_killed_worker_changes_nothing(faces):
 def test_an_error_on_a_worker_comes_back_by_name(dataset, noise, scheduler):
     dataset.add("train/anger/good.png", noise(1))
     dataset.add("train/anger/broken.png", b"no picture")
-    with pytest.raises(PictureError, match=r"train/anger/broken\.png: no picture in a known format"):
+    with pytest.raises(PictureError, match=r"train/anger/broken\.png: not a picture in a known format"):
         normalise(dataset, "faces", detector="none", scheduler=scheduler)
     assert not list((dataset.root / "faces").iterdir())
 

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from covpool.images import opener
-from covpool.images.opener import PictureError, decode_picture, read_picture
+from covpool.images import PictureError, decode_picture, opener, read_picture
 
 GREY = np.arange(35, dtype=np.uint8).reshape(5, 7) * 7
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], -1)
@@ -83,7 +82,7 @@ def test_a_jpeg_that_claims_to_be_much_larger_is_refused(options):
     assert read_picture(bytes(content), "x.jpg").pixels.shape == (64, 64, 3)
     frame = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2"))
     content[frame + 5 : frame + 9] = struct.pack(">HH", 8192, 8192)
-    with pytest.raises(PictureError, match="its header says 8192x8192, which takes [0-9]+ bytes or more, but it has"):
+    with pytest.raises(PictureError, match="its header says 8192x8192, so expected at least [0-9]+ bytes, got [0-9]+"):
         read_picture(bytes(content), "x.jpg")
 
 
@@ -170,7 +169,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
 
 
 def test_formats_that_run_other_programs_are_refused():
-    with pytest.raises(PictureError, match="no picture in a known format"):
+    with pytest.raises(PictureError, match="not a picture in a known format"):
         decode_picture(POSTSCRIPT, "x.eps")
 
 

@@ -67,8 +67,8 @@ def test_all_rows_are_kept_and_bad_ones_have_a_reason(raw, tmp_path):
     for path in ("train/a/1.png", "val/b/4.png"):
         assert (rows[path]["status"], rows[path]["width"], rows[path]["height"]) == ("ok", "40", "30")
     assert rows["train/a/cut.png"]["status"] == "bad" and "truncated" in rows["train/a/cut.png"]["reason"]
-    assert rows["train/b/text.jpg"]["reason"] == "no picture in a known format"
-    assert rows["val/a/tiny.png"]["reason"] == "1x1: a side below 16 pixels"
+    assert rows["train/b/text.jpg"]["reason"] == "not a picture in a known format"
+    assert rows["val/a/tiny.png"]["reason"] == "1x1: both sides must have at least 16 pixels"
     told = {split: (row["pictures"], row["bad"], row["usable"]) for split, row in counts.items()}
     assert told == {"train": (5, 2, {"a": 2, "b": 1}), "val": (2, 1, {"a": 0, "b": 1})}
     assert artifacts.read_json(tmp_path / "validated" / "counts.json") == counts
@@ -247,7 +247,7 @@ def test_a_file_that_is_not_the_manifests_is_bad(tmp_path):
     good(tmp_path / "x.png")
     row = row_of(tmp_path, "x.png")
     good(tmp_path / "x.png", seed=1)
-    assert "another SHA-256" in inspect(tmp_path, row).columns["reason"]
+    assert "its SHA-256 differs" in inspect(tmp_path, row).columns["reason"]
     (tmp_path / "x.png").unlink()
     assert inspect(tmp_path, row).columns["reason"] == "the file can't be read: No such file or directory"
 
@@ -257,7 +257,7 @@ def test_postscript_starts_no_program(tmp_path, monkeypatch):
     monkeypatch.setattr("subprocess.Popen", lambda *arguments, **_: pytest.fail("a program was started"))
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n%%EOF\n"
     (tmp_path / "x.png").write_bytes(content)
-    assert facts_of(tmp_path, "x.png") == {"status": "bad", "reason": "no picture in a known format"}
+    assert facts_of(tmp_path, "x.png") == {"status": "bad", "reason": "not a picture in a known format"}
 
 
 ODD = {

@@ -95,7 +95,7 @@ def outcome(content, number):
         assert columns["status"] == "bad", (number, columns, error)
         return "refused"
     if columns["status"] == "bad":
-        assert "a side below" in columns["reason"], (number, columns)
+        assert "both sides must have" in columns["reason"], (number, columns)
         return "refused"
     assert crop.image.shape == (60, 60, 3) and columns["width"] * columns["height"] <= pixels
     return "read"
