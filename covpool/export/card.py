@@ -37,6 +37,8 @@ def text(metadata: dict, network: dict, record: dict, context: dict) -> str:
         lines.append(f"| Faces by split | {split} |")
     lines += ["", "## Measured", "", *_scores(context.get("scores", {})), "", "## Agreement with TensorFlow", ""]
     lines += _agreement(record)
+    if "deletion" in record:
+        lines += ["", "## Explanation", "", _deletion(record["deletion"])]
     lines += ["", "## Intended use", ""]
     lines += [
         "Research on facial expressions, and demonstrations. The classes are acted or labelled expressions, not",
@@ -75,6 +77,14 @@ def _figure(found, name):
         return ""
     interval = found.get("intervals", {}).get(name)
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def _deletion(found):
+    return (
+        f"Mean probability of the predicted class: {found['untouched']:.2f}. With the fifth of each face greyed out that "
+        f"the explanation ranks first: {found['explained']:.2f}; with a random fifth: {found['random']:.2f}. The sum of "
+        f"a map misses the difference of logits that it explains by {found['completeness_error']:.2%} (median)."
+    )
 
 
 def _agreement(record):

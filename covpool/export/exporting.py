@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covpool.export import agreement, card
+from covpool.export import agreement, card, deletion
 from covpool.pipeline import artifacts
 from covpool.pipeline.project import ROOT, TF_LAUNCHER
 from covpool.predict.model import FORMAT, METADATA_KEY, Model
@@ -95,6 +95,8 @@ def export(request: Request, target: Path) -> dict:
             "parameters": network["parameters"],
             **_times(session, images),
         }
+        if not reasons and request.faces and session.has_matrices:
+            record["deletion"] = deletion.scores(session, images)
         if not reasons:
             metadata["agreement"] = figures
             save(model, metadata, draft)

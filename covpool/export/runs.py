@@ -61,6 +61,7 @@ def export_run(run: str) -> dict:
     asked, target = request(run)
     record = export(asked, target)
     figures = {key: value for key, value in record.items() if isinstance(value, (int, float))}
+    figures.update({f"deletion_{key}": value for key, value in record.get("deletion", {}).items()})
     figures["exported"] = int(record["exported"])
     artifacts.write_json(EXPORTS / f"{run}.json", figures)
     return record
