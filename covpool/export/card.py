@@ -81,9 +81,9 @@ def _figure(found, name):
 
 def _deletion(found):
     return (
-        f"Mean probability of the predicted class: {found['untouched']:.2f}. With the fifth of each face greyed out that "
-        f"the explanation ranks first: {found['explained']:.2f}; with a random fifth: {found['random']:.2f}. The sum of "
-        f"a map misses the difference of logits that it explains by {found['completeness_error']:.2%} (median)."
+        f"Mean probability of the predicted class: {found['untouched']:.2f}. With a fifth of each face greyed out, the "
+        f"one that the explanation ranks first: {found['explained']:.2f}; with a random fifth: {found['random']:.2f}. "
+        f"The sum of a map misses the difference of logits by {found['completeness_error']:.2%} (median)."
     )
 
 

@@ -15,7 +15,7 @@ from covpool.predict.predictor import Face, Predictor
 from covpool.predict.sources import Frame, reason
 from covpool.predict.tracking import Tracker, softmax
 
-#: Frames in work for each thread.
+#: Frames in work for each thread, beside a batch of them: detection goes on while a batch is scored.
 AHEAD = 2
 #: What the row of a picture without a face says.
 NO_FACE = "no face"
@@ -62,7 +62,9 @@ def results(
     waiting: list = []
     with ThreadPoolExecutor(threads) as pool:
         found = in_order(
-            lambda frame: pool.submit(_find, predictor, frame, keep_pixels), frames, 1 if live else AHEAD * threads
+            lambda frame: pool.submit(_find, predictor, frame, keep_pixels),
+            frames,
+            1 if live else AHEAD * threads + predictor.batch,
         )
         for each in found:
             waiting.append(each)
