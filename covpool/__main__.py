@@ -1,4 +1,4 @@
-"""The command `covpool`: use a trained network. Each subcommand is loaded when it is called."""
+"""The command `covpool`: use a trained network. A subcommand is loaded, with its argparse parser, when it is called."""
 
 import importlib
 import sys
