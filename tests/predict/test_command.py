@@ -1,8 +1,11 @@
 """`covpool predict`: its inputs, files, exit codes, and bad input as rows with reasons."""
 
 import csv
+import io
 import json
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -27,6 +30,11 @@ def pictures(portrait, tmp_path_factory):
     Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257).save(folder / "sixteen.png")
     Image.new("RGB", (1, 1)).save(folder / "dot.png")
     (folder / "empty.jpg").write_bytes(b"")
+    small = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(small, "PNG")
+    head = b"IHDR" + struct.pack(">II", 20_000, 20_000) + small.getvalue()[24:29]
+    rest = small.getvalue()[33:]
+    (folder / "huge.png").write_bytes(small.getvalue()[:12] + head + struct.pack(">I", zlib.crc32(head)) + rest)
     (folder / "text.png").write_text("no picture")
     (folder / "short.jpg").write_bytes((folder / "a.jpg").read_bytes()[:2000])
     others = [Image.fromarray(np.roll(portrait, place, axis=1)) for place in (2, 4)]
@@ -62,8 +70,9 @@ def test_every_kind_of_picture_gets_its_face(table, name):
     "name, reason",
     [
         ("dot.png", "no face"),
-        ("empty.jpg", "no picture"),
-        ("text.png", "no picture"),
+        ("huge.png", "400000000 pixels"),
+        ("empty.jpg", "not a picture"),
+        ("text.png", "not a picture"),
         ("short.jpg", ""),
         ("none.mp4", "no frame of this video"),
     ],

@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from covpool.export import onnx_graph
+from covpool.export.exporting import save
 from covpool.faces import detectors
 from covpool.faces.crops import Settings, normalise_picture
 from covpool.pipeline import artifacts
 from covpool.predict import InputError, ModelError, Predictor
+from tests.predict.networks import description, metadata, random_weights
 from tests.project import ROOT
 
 
@@ -103,6 +106,31 @@ def test_files_that_are_no_models_are_refused(model_file, tmp_path):
             Predictor(tmp_path / name)
     with pytest.raises(ModelError, match="no such file"):
         Predictor(tmp_path / "none.onnx")
+
+
+def test_a_model_whose_scores_do_not_fit_its_names_is_refused(tmp_path):
+    network = description()
+    names = {**metadata(network), "class_names": ["happy", "sad"]}
+    save(onnx_graph.build(random_weights(network), network, 7), names, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"expected scores of the 2 classes that the file names \(happy, sad\), got 7"):
+        Predictor(tmp_path / "model.onnx")
+
+
+def test_another_programs_onnx_is_refused(tmp_path):
+    network = description()
+    model = onnx_graph.build(random_weights(network), network, 7)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="it lacks its description"):
+        Predictor(tmp_path / "model.onnx")
+
+
+def test_average_pooling_has_no_matrix_to_explain(tmp_path, portrait):
+    network = description("average")
+    save(onnx_graph.build(random_weights(network), network, 7), metadata(network), tmp_path / "model.onnx")
+    predictor = Predictor(tmp_path / "model.onnx")
+    assert predictor.predict(portrait, matrices=True)[0].bimap is None
+    with pytest.raises(InputError, match="needs a network with a covariance matrix"):
+        predictor.predict(portrait, explain=True)
 
 
 def test_the_package_loads_nothing_before_it_is_asked():
