@@ -7,7 +7,9 @@ const [drop, files, photo, video, overlay, stage, caption, status, faces, rows] 
 ].map(byId);
 const SVG = "http://www.w3.org/2000/svg";
 const POINTS = 5;
-const HISTORY_SHOWN = 200;
+const HISTORY_SHOWN = 200; // rows
+const HISTORY_KEPT = 100_000; // rows: an hour or two of camera
+const EXPLAINED_EVERY = 2000; // milliseconds, of a camera: an explanation takes longer than all else
 
 let description = null; // what GET /model says
 const history = []; // every face of this sitting
@@ -31,13 +33,13 @@ function say(text, bad = false) {
 
 // --- questions and answers ---------------------------------------------------------------------------------------
 
-async function ask(blob, name, detail) {
+async function ask(blob, name, explain) {
   const number = ++asked;
   const form = new FormData();
   form.append("pictures", blob, name);
   let response, answer;
   try {
-    response = await fetch(`predict${detail ? "?explain=true&detail=true" : ""}`, { method: "POST", body: form });
+    response = await fetch(`predict?detail=true&explain=${explain}`, { method: "POST", body: form });
     answer = await response.json();
   } catch {
     throw new Error("The covpool process does not answer. Start it again: covpool serve");
@@ -61,10 +63,14 @@ async function readOne(blob, name) {
   try {
     const answer = await ask(blob, name, true);
     if (!answer) return;
-    const failed = answer.pictures.some((picture) => picture.width === null) && answer.rows[0];
+    if (answer.pictures[0].width === null) {
+      stage.hidden = true;
+      faces.replaceChildren();
+      say(`${name}: ${answer.rows[0].reason}`, true);
+      return;
+    }
     await showPhoto(address, name);
     show(answer, name);
-    if (failed) say(`${name}: ${failed.reason}`, true);
   } catch (error) {
     say(`${name}: ${error.message}`, true);
   }
@@ -77,7 +83,7 @@ function found(answer) {
 function show(answer, name, live = false) {
   const read = found(answer);
   drawOverlay(read, answer.pictures[0].width, answer.pictures[0].height);
-  showCards(read);
+  showCards(read, live);
   const counted = read.length === 1 ? "1 face" : `${read.length} faces`;
   const first = read[0];
   // A screen reader would be told of every frame.
@@ -126,64 +132,70 @@ function drawOverlay(read, width, height) {
 
 // --- a card for each face ------------------------------------------------------------------------------------------
 
-function showCards(read) {
+function showCards(read, live) {
   if (!read.length) {
     const none = document.createElement("p");
     none.className = "quiet";
-    none.textContent = "No face found. The network needs a face of 40 pixels or more, seen mostly from the front.";
+    none.textContent =
+      `No face found. The network needs a face of ${description.min_face} pixels or more, seen mostly from the front.`;
     faces.replaceChildren(none);
     return;
   }
-  const open = new Set([...faces.querySelectorAll("details[open]")].map((each) => each.dataset.face));
-  const plain = faces.querySelector(".toggle input:not(:checked)") !== null;
-  faces.replaceChildren(...read.map((row) => card(row, read.length, open, plain)));
+  const cards = [...faces.querySelectorAll(".card")];
+  // From frame to frame the same cards stay, so that what has the focus keeps it.
+  if (!live || cards.length !== read.length) {
+    const open = cards.some((each) => each.querySelector(".matrices").open);
+    const plain = cards.some((each) => !each.querySelector(".toggle input").checked);
+    cards.splice(0, cards.length, ...read.map(() => newCard(open, plain)));
+    faces.replaceChildren(...cards);
+  }
+  cards.forEach((each, place) => fill(each, read[place], read.length));
 }
 
-function card(row, count, open, plain) {
-  const made = byId("card").content.cloneNode(true).firstElementChild;
-  const part = (selector) => made.querySelector(selector);
-  const probabilities = description.classes.map((name) => [name, row[`p_${name}`]]);
-  part("h3").textContent = count > 1 ? `Face ${row.face}: ${row.expression} ` : `${row.expression} `;
+function newCard(open, plain) {
+  const card = byId("card").content.cloneNode(true).firstElementChild;
+  const choice = card.querySelector(".toggle input");
+  card.querySelector(".matrices").open = open;
+  choice.checked = !plain;
+  choice.addEventListener("change", () => { card.querySelector(".map").hidden = !choice.checked; });
+  return card;
+}
+
+function fill(card, row, count) {
+  const part = (selector) => card.querySelector(selector);
+  const { detail, explanation } = row;
   const share = document.createElement("span");
   share.className = "share";
   share.textContent = percent(row[`p_${row.expression}`]);
-  part("h3").append(share);
-  part(".bars").append(...probabilities.sort((one, other) => other[1] - one[1]).flatMap(bar));
-  const detail = row.detail;
-  if (detail) {
-    part(".aligned").src = detail.crop;
-    part(".aligned").alt = `Face ${row.face}, upright and cut out`;
-  }
-  if (row.explanation) {
-    const toggle = part(".toggle");
-    toggle.hidden = false;
-    drawMap(part(".map"), row.explanation.map);
-    const choice = toggle.querySelector("input");
-    choice.checked = !plain;
-    part(".map").hidden = plain;
-    choice.addEventListener("change", () => { part(".map").hidden = !choice.checked; });
-    part(".completeness").hidden = false;
+  part("h3").replaceChildren(count > 1 ? `Face ${row.face}: ${row.expression} ` : `${row.expression} `, share);
+  const probabilities = description.classes.map((name) => [name, row[`p_${name}`]]);
+  // Sorted for a photo; in the camera's order they would jump.
+  if (!stream) probabilities.sort((one, other) => other[1] - one[1]);
+  part(".bars").replaceChildren(...probabilities.flatMap((each) => bar(each, each[0] === row.expression)));
+  part(".aligned").src = detail.crop;
+  part(".aligned").alt = `Face ${row.face}, upright and cut out`;
+  // Of the camera not every frame is explained: the last map stays while it is about the same expression.
+  const explained = explanation || card.dataset.explained === row.expression;
+  part(".toggle").hidden = part(".completeness").hidden = !explained;
+  part(".map").hidden = !explained || !part(".toggle input").checked;
+  if (explanation) {
+    card.dataset.explained = explanation.class;
+    drawMap(part(".map"), explanation.map);
     part(".completeness").textContent =
-      `Orange regions speak for ${row.expression}, blue ones against it. Their sum misses the difference of the scores by ${percent(row.explanation.completeness_error)}.`;
+      `Orange regions speak for ${row.expression}, blue ones against it. The map adds up to the network's score with an error of ${percent(explanation.completeness_error)}.`;
   }
-  if (detail?.covariance) {
-    const matrices = part(".matrices");
-    matrices.hidden = false;
-    matrices.dataset.face = String(row.face);
-    matrices.open = open.has(String(row.face));
+  part(".matrices").hidden = !detail.covariance;
+  if (detail.covariance) {
     part(".covariance").src = detail.covariance;
-    part(".covariance").alt = "The covariance matrix before the logarithm, as a picture";
     part(".logarithm").src = detail.logarithm;
-    part(".logarithm").alt = "The covariance matrix after the logarithm, as a picture";
   }
-  return made;
 }
 
-function bar([name, value], place) {
+function bar([name, value], best) {
   const term = document.createElement("dt");
   term.textContent = name;
   const strip = document.createElement("dd");
-  strip.className = place ? "bar" : "bar first";
+  strip.className = best ? "bar first" : "bar";
   strip.setAttribute("aria-hidden", "true");
   const filled = document.createElement("span");
   filled.style.width = `${100 * value}%`;
@@ -191,7 +203,7 @@ function bar([name, value], place) {
   const number = document.createElement("dd");
   number.className = "value";
   number.textContent = percent(value);
-  if (!place) [term, number].forEach((each) => each.classList.add("strong"));
+  if (best) [term, number].forEach((each) => each.classList.add("strong"));
   return [term, strip, number];
 }
 
@@ -218,6 +230,7 @@ function drawMap(canvas, map) {
 function remember(read, name, live) {
   const time = new Date();
   for (const row of read) history.push({ read_at: time.toISOString(), ...row, source: name });
+  if (history.length > HISTORY_KEPT) history.splice(0, history.length - HISTORY_KEPT);
   if (!history.length) return;
   byId("download").disabled = byId("clear").disabled = false;
   // Of a camera the table would be nothing but motion: it shows what the CSV will have, once a second.
@@ -229,7 +242,7 @@ function remember(read, name, live) {
 function historyRow(entry) {
   const line = document.createElement("tr");
   const cells = [
-    new Date(entry.read_at).toLocaleTimeString(), entry.source, String(entry.face), entry.expression,
+    new Date(entry.read_at).toLocaleTimeString([], { hour12: false }), entry.source, String(entry.face), entry.expression,
     percent(entry[`p_${entry.expression}`]),
   ];
   cells.forEach((text, place) => {
@@ -320,13 +333,16 @@ function stopCamera() {
 async function readCamera(own) {
   const canvas = document.createElement("canvas");
   const times = [];
+  let explained = -Infinity;
   while (stream === own) {
     canvas.width = video.videoWidth;
     canvas.height = video.videoHeight;
     canvas.getContext("2d").drawImage(video, 0, 0);
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
     try {
-      const answer = await ask(blob, "camera", true);
+      const explain = performance.now() - explained > EXPLAINED_EVERY;
+      const answer = await ask(blob, "camera", explain);
+      if (explain) explained = performance.now();
       if (stream !== own) return;
       if (answer) show(answer, "camera", true);
     } catch (error) {
