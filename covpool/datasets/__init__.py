@@ -1,4 +1,4 @@
-"""Data sets on their way into the pipeline: fetched in any of their layouts and listed in a manifest."""
+"""Brings data sets into the pipeline: fetches them in any of their layouts and lists them in a manifest."""
 
 from covpool.datasets.errors import DatasetError
 from covpool.datasets.fetch import fetch

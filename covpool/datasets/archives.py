@@ -1,14 +1,15 @@
-"""Reads zip and tar files that anybody may have made, without unpacking them.
+"""Reads untrusted zip and tar files without unpacking them to disk.
 
-An archive is first listed, and every member judged: by its name (`names.fault`), its kind (only files and folders), its
-size, and what it claims to shrink to. One that fails refuses the whole archive by its name, before anything is
-written. Then the wanted members are read as streams, in the archive's order, and must be as long as they said. Paths
-of the archive never become paths here: the caller chooses where the bytes go.
+First the archive is listed and every member is checked: its name (`names.fault`), its kind (only files and folders),
+its size, and its compression ratio. If one member fails, the whole archive is refused before anything is written; the
+error names the member. Then the requested members are read as streams, in the order of the archive, and each must have
+exactly the size that its header declares. Paths in the archive never become paths on disk: the caller chooses where to
+write.
 
-Memory stays bounded: the standard library's readers get their file through a guard that refuses to read much at once
-(a tar header may claim to be gigabytes long), limits the headers of one member, counts what is unpacked, and does not
-go backwards. Methods of packing whose memory an archive could choose are limited (xz) or refused (bzip2 in a zip, which
-the standard library unpacks a whole block of input at a time).
+Memory stays bounded. The readers of the standard library get their file through a guard. It refuses large single reads
+(a tar header may claim gigabytes), limits the headers of one member, counts the unpacked bytes, and never goes
+backwards. Compression methods that let the archive choose the memory are limited (xz) or refused (bzip2 in a zip, where
+the standard library unpacks a whole block of input at once).
 """
 
 import contextlib
@@ -23,15 +24,16 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from covpool.config.sections import Limits
 from covpool.datasets import names
 from covpool.datasets.errors import DatasetError
 from covpool.datasets.guards import BLOCK, TAR_HEADER, CountedHeader, Guard, ZipGuard, decompressor
 
-#: Up to this many bytes any ratio is allowed: end marks and blank pictures are packed well.
+#: Any ratio is allowed up to this many bytes, because end marks and blank pictures compress very well.
 RATIO_FREE = 1 << 20
-#: Bytes that a file may take in a zip's directory, on average, and beside its own in a tar.
+#: Average bytes that a file may take in a zip's directory; bytes that it may take in a tar beyond its content.
 ZIP_ENTRY, TAR_OVERHEAD = 160, 2048
-#: Characters in the names of all files and folders together: they are held in memory.
+#: Most characters in the names of all files and folders together, because they are held in memory.
 MOST_NAMES = 64 << 20
 
 #: What the standard library raises on damaged archives.
@@ -54,12 +56,15 @@ DAMAGE = (
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
-    """The archive in a file, by its first bytes whatever its name, or None for a file that is neither zip nor tar.
+def open_archive(path: Path, limits: Limits) -> "ZipArchive | TarArchive | None":
+    """Open an archive. Its format is detected by its first bytes, not by its name.
 
     Args:
         path: The file.
-        limits: `config.Limits`.
+        limits: The section `dataset.limits` of params.yaml.
+
+    Returns:
+        The archive, or None if the file is neither zip nor tar.
 
     Raises:
         DatasetError: The archive is damaged, hostile or beyond the limits.
@@ -74,21 +79,22 @@ def open_archive(path: Path, limits) -> "ZipArchive | TarArchive | None":
 
 
 class Untrusted:
-    """Files that somebody else named: checks of all their names and sizes together."""
+    """Files with untrusted names and sizes, which are checked together."""
 
-    def __init__(self, path: Path | str, limits) -> None:
+    def __init__(self, path: Path | str, limits: Limits) -> None:
         self.path, self.limits = path, limits
         self._sizes: dict[str, int] = {}
 
     def files(self) -> list[str]:
-        """The paths of all files, sorted."""
+        """Return the paths of all files, sorted."""
         return sorted(self._sizes)
 
     def _refuse(self, member: str, reason: str) -> DatasetError:
+        """Return the error that refuses the archive because of one member."""
         return DatasetError(f"{self.path}: {member!r} is refused: {reason}.")
 
     def _list(self, members: Iterator[tuple[str, int]]) -> None:
-        """Judge and note all members, given as names and sizes; raises DatasetError at the first that is refused."""
+        """Check and store all members, given as names and sizes; raise DatasetError at the first bad one."""
         taken: dict[str, str] = {}
         folders: dict[str, None] = {}
         total = characters = 0
@@ -103,7 +109,7 @@ class Untrusted:
             parents = key.split("/")[:-1]
             above = ["/".join(parents[: depth + 1]) for depth in range(len(parents))]
             if key in folders or any(folder in taken for folder in above):
-                raise self._refuse(name, "a file and a folder have one name")
+                raise self._refuse(name, "a file and a folder have the same name")
             total += size
             if len(taken) >= self.limits.max_files:
                 raise self._refuse(name, f"more files than dataset.limits.max_files ({self.limits.max_files})")
@@ -129,9 +135,9 @@ class Untrusted:
 
 
 class _Archive(Untrusted):
-    """What zip and tar have in common."""
+    """What zip and tar archives have in common."""
 
-    def __init__(self, path: Path, limits) -> None:
+    def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path, limits)
         if path.stat().st_size > limits.max_archive_bytes:
             raise DatasetError(
@@ -140,30 +146,33 @@ class _Archive(Untrusted):
             )
 
     def _damaged(self, member: str, error: object) -> DatasetError:
+        """Return the error for an archive that is damaged at a member, or at its beginning if `member` is ''."""
         where = f"at {member!r}" if member else "at its beginning"
         return DatasetError(
-            f"{self.path} is damaged {where} ({error or type(error).__name__}): get it again, and give its sum in "
-            "dataset.sha256 if you know it."
+            f"{self.path} is damaged {where} ({error or type(error).__name__}): download it again, and set "
+            "dataset.sha256 if you know its SHA-256."
         )
 
     def _too_dense(self, unpacked: int, packed: int) -> bool:
+        """Return whether the compression ratio is beyond the limit."""
         return unpacked > RATIO_FREE and unpacked > self.limits.max_ratio * max(packed, 1)
 
     def _bomb(self, member: str) -> DatasetError:
+        """Return the error for a compression ratio beyond the limit."""
         return self._refuse(
             member, f"it unpacks to more than dataset.limits.max_ratio ({self.limits.max_ratio:g}) times its size"
         )
 
 
 class ZipArchive(_Archive):
-    """The files in a zip."""
+    """The files in a zip archive."""
 
-    def __init__(self, path: Path, limits) -> None:
+    def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path, limits)
-        # Folders have entries, too.
+        # Folders have entries too, so twice as many entries as files are allowed.
         self._file = ZipGuard(open(path, "rb"), limits.max_files * ZIP_ENTRY + BLOCK, 2 * limits.max_files)
         try:
-            # Names without the flag for UTF-8 are in a code page that nothing tells: only what is UTF-8 is taken.
+            # Names without the UTF-8 flag are in an unknown code page, so only names that are valid UTF-8 are accepted.
             self._zip = zipfile.ZipFile(self._file, metadata_encoding="utf-8")
             self._members = {names.plain(info.orig_filename): info for info in self._zip.infolist()}
             self._list(self._judged())
@@ -178,9 +187,11 @@ class ZipArchive(_Archive):
             raise
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _judged(self) -> Iterator[tuple[str, int]]:
+        """Check one member after the other and yield its name and size."""
         total = 0
         for info in self._zip.infolist():
             name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
@@ -190,7 +201,7 @@ class ZipArchive(_Archive):
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise self._refuse(name, "it is a link" if kind == stat.S_IFLNK else "it is a device or a pipe")
             if info.is_dir():
-                # Two bytes is what nothing takes when it is deflated.
+                # Empty content takes two bytes when it is deflated.
                 if info.file_size or info.compress_size > 2:
                     raise self._refuse(name, "it is a folder with content")
                 continue
@@ -205,13 +216,13 @@ class ZipArchive(_Archive):
                     "the archive again",
                 )
             total += info.file_size
-            # Members may share their packed bytes, so the sum is held against the whole archive, too.
+            # Members may share their packed bytes, so the sum of all sizes is also compared with the whole archive.
             if self._too_dense(info.file_size, info.compress_size) or self._too_dense(total, self.path.stat().st_size):
                 raise self._bomb(name)
             yield names.plain(name), info.file_size
 
     def read_files(self, wanted: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
-        """Yield name and stream of each wanted file; a stream is to be read before the next one is asked for."""
+        """Yield name and stream of each requested file. Read each stream before asking for the next one."""
         for name, info in self._members.items():
             if name in wanted:
                 try:
@@ -223,17 +234,17 @@ class ZipArchive(_Archive):
 
 
 class TarArchive(_Archive):
-    """The files in a tar, plain or packed with gzip, bzip2 or xz. Each listing and reading is one pass over it."""
+    """The files in a tar archive, plain or compressed with gzip, bzip2 or xz. Each listing or reading is one pass."""
 
-    def __init__(self, path: Path, limits) -> None:
+    def __init__(self, path: Path, limits: Limits) -> None:
         super().__init__(path, limits)
         self._list((name, member.size) for name, member, _ in self._walk() if not member.isdir())
 
     def close(self) -> None:
-        """Nothing stays open between passes."""
+        """Do nothing: no file stays open between passes."""
 
     def read_files(self, wanted: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
-        """Yield name and stream of each wanted file; a stream is to be read before the next one is asked for."""
+        """Yield name and stream of each requested file. Read each stream before asking for the next one."""
         for name, member, tar in self._walk():
             if name in wanted and member.isfile():
                 try:
@@ -243,14 +254,14 @@ class TarArchive(_Archive):
                 yield name, _Member(raw, self, name)
 
     def _walk(self) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
-        """Judge and yield member by member; the names are safe and plain."""
+        """Check and yield one member after the other; the names are safe and plain."""
         with open(self.path, "rb") as packed:
             opener = decompressor(packed.read(512))
             packed.seek(0)
             unpacked = opener(packed) if opener else packed
             last = ""
 
-            def watch(position):
+            def watch(position: int) -> None:
                 if position > self.limits.max_unpacked_bytes + self.limits.max_files * TAR_OVERHEAD:
                     raise self._refuse(last, "the archive unpacks to more than dataset.limits allow")
                 if opener and self._too_dense(position, packed.tell()):
@@ -258,14 +269,14 @@ class TarArchive(_Archive):
 
             guard = Guard(unpacked, TAR_HEADER, watch)
             try:
-                # A member's headers are read when it is asked for, the first ones when the tar is opened.
+                # tarfile reads the first headers when it opens the archive, the others when `next` is called.
                 guard.begin_member()
                 tar = tarfile.open(
                     fileobj=guard, mode="r:", encoding="utf-8", errors="surrogateescape", tarinfo=CountedHeader
                 )
                 for member in iter(tar.next, None):
                     guard.end_member()
-                    # tarfile keeps all members that it met; one pass needs none of them.
+                    # tarfile keeps a list of all members; one pass does not need it.
                     tar.members.clear()
                     last = member.name
                     self._judge(member)
@@ -273,16 +284,17 @@ class TarArchive(_Archive):
                         yield names.plain(member.name), member, tar
                     guard.begin_member()
                 guard.end_member()
-                # tarfile takes a header that makes no sense for the end; the end is a block of zeros.
+                # tarfile stops at an invalid header as if it were the end; the real end is a block of zeros.
                 if len(guard.last) < tarfile.BLOCKSIZE or any(guard.last):
                     raise tarfile.ReadError("what follows is neither a header nor the end mark")
-                # Writers fill the last record up with zeros; anything else would be lost without a word.
+                # Writers fill the last record with zeros; anything else would be lost silently.
                 if any(any(block) for block in iter(lambda: guard.read(tarfile.RECORDSIZE), b"")):
                     raise self._refuse(last, "something follows the archive's end mark, such as another archive")
             except DAMAGE as error:
                 raise self._damaged(last, error) from None
 
     def _judge(self, member: tarfile.TarInfo) -> None:
+        """Raise DatasetError if the name or kind of a member is refused."""
         fault = names.fault(member.name)
         if fault:
             raise self._refuse(member.name, fault)
@@ -297,7 +309,7 @@ class TarArchive(_Archive):
 
 
 class _Member(io.RawIOBase):
-    """A file in an archive as a stream that tells damage by the member's name and insists on the size that it said."""
+    """A file in an archive as a stream: errors name the member, and its size must equal the declared one."""
 
     def __init__(self, raw: BinaryIO, archive: _Archive, name: str) -> None:
         self._raw, self._archive, self._name = raw, archive, name
@@ -313,13 +325,13 @@ class _Member(io.RawIOBase):
             raise self._archive._damaged(self._name, error) from None
         self._left -= len(data)
         if self._left < 0 or (not data and len(buffer) and self._left):
-            raise self._archive._refuse(self._name, "it is not as long as it says")
+            raise self._archive._refuse(self._name, "its content does not have the size that its header declares")
         buffer[: len(data)] = data
         return len(data)
 
 
 def _is_old_tar(start: bytes) -> bool:
-    """Whether the block is a header with a right checksum, as tars had before they had a name for themselves."""
+    """Return whether the block is a tar header with a correct checksum; old tar files have no format marker."""
     with contextlib.suppress(tarfile.HeaderError):
         tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
         return True

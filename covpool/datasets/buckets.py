@@ -1,11 +1,10 @@
-"""Files and folders in buckets of S3 and of what speaks its language: Huawei's OBS, MinIO and others.
+"""Files and folders in buckets of S3 and of compatible stores, such as Huawei's OBS and MinIO.
 
-An object is downloaded through `remote`; a folder, an address that ends in `/`, is a source like any other, whose
-wanted files come in batches and are kept until the next run.
+A single object is downloaded through `remote`. A folder (an address that ends in `/`) is a `Source`: its requested
+files are downloaded in batches and kept for the next run.
 
-Keys come from where the tools of the store look for them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-AWS_SESSION_TOKEN, or ~/.aws; for obs:// first OBS_ACCESS_KEY_ID, OBS_SECRET_ACCESS_KEY and OBS_SECURITY_TOKEN.
-Without any, buckets that everybody may read still work.
+Access keys are read from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from ~/.aws. For obs://,
+OBS_ACCESS_KEY_ID, OBS_SECRET_ACCESS_KEY and OBS_SECURITY_TOKEN come first. Public buckets need no keys.
 """
 
 import asyncio
@@ -25,17 +24,20 @@ import botocore.session
 import s3fs
 from s3fs.utils import FileExpired
 
+from covpool.config import Dataset
 from covpool.datasets import names
 from covpool.datasets.archives import Untrusted
+from covpool.datasets.callbacks import Progress
 from covpool.datasets.errors import DatasetError
-from covpool.datasets.remote import Answer, Broken, Changed, folder_of, locked, patiently, shown
+from covpool.datasets.remote import Answer, Broken, Changed, Transport, folder_of, locked, patiently, shown
 from covpool.pipeline import artifacts
 
-#: Bytes a request, and files under way at once in a folder.
+#: Bytes per request, and files of a folder that are downloaded at the same time.
 BLOCK, BATCH = 8 << 20, 64
+#: Seconds to connect, and between two bytes.
 TIMEOUT = 60
 
-#: What is raised where the line breaks or the store is busy.
+#: Errors of a broken connection or a busy store.
 LINE = (
     OSError,
     botocore.exceptions.BotoCoreError,
@@ -45,14 +47,18 @@ LINE = (
 )
 
 
-def transport(settings):
-    """What `remote.download` gets the object at `settings.url` with."""
+def transport(settings: Dataset) -> Transport:
+    """Return the function with which `remote.download` reads the object at `settings.url`.
+
+    Args:
+        settings: The section `dataset` of params.yaml.
+    """
     place = _place(settings.url)
 
     @contextlib.contextmanager
     def ask(have: int, validator: str, complete: bool) -> Iterator[Answer]:
         store = _store(settings)
-        with _own_errors(settings):
+        with _translated_errors(settings):
             details = store.info(place)
         if details["type"] != "file":
             raise DatasetError(f"{shown(settings.url)} is not an object. If it is a folder, end the address with /")
@@ -66,15 +72,15 @@ def transport(settings):
     return ask
 
 
-def _blocks(settings, store, place: str, start: int, tag: str) -> Iterator[bytes]:
-    """The object from a byte on; each request insists on the version that was begun."""
-    with _own_errors(settings):
+def _blocks(settings: Dataset, store, place: str, start: int, tag: str) -> Iterator[bytes]:
+    """Yield the object from byte `start` on; raise Changed if it no longer has the ETag `tag`."""
+    with _translated_errors(settings):
         stream = store.open(place, "rb", block_size=BLOCK, cache_type="none")
         if stream.details["ETag"] != tag:
-            raise Changed("it is another object now")
+            raise Changed("the object has changed")
         stream.seek(start)
     while True:
-        with _own_errors(settings):
+        with _translated_errors(settings):
             block = stream.read(BLOCK)
         if not block:
             return
@@ -82,9 +88,9 @@ def _blocks(settings, store, place: str, start: int, tag: str) -> Iterator[bytes
 
 
 class BucketFolder(Untrusted):
-    """The objects below an address that ends in `/`. Their names are judged like those in an archive."""
+    """The objects below an address that ends in `/`. Their names are checked like those in an archive."""
 
-    def __init__(self, settings, downloads: Path, progress) -> None:
+    def __init__(self, settings: Dataset, downloads: Path, progress: Progress) -> None:
         super().__init__(shown(settings.url), settings.limits)
         self._settings, self._progress = settings, progress
         self._folder = folder_of(settings, downloads)
@@ -98,14 +104,15 @@ class BucketFolder(Untrusted):
         self._list((name, facts["size"]) for name, facts in sorted(self._objects.items()))
 
     def _find(self, place: str) -> dict[str, dict]:
-        with _own_errors(self._settings):
+        """Return the properties of all objects below a place, by their names."""
+        with _translated_errors(self._settings):
             return self._store.find(place, detail=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file stays open."""
 
     def read_files(self, wanted: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
-        """Yield name and stream of each wanted file."""
+        """Yield name and stream of each requested file, sorted by name."""
         waiting, done = iter(sorted(wanted)), 0
         total = sum(self._sizes[name] for name in wanted)
         with locked(self._folder):
@@ -119,27 +126,29 @@ class BucketFolder(Untrusted):
                         yield name, stream
 
     def _kept(self, name: str) -> Path:
-        """Where the file is kept: by name and version, so that another version is another file."""
+        """Return the path of the local copy. It depends on name and version, so that versions are never mixed."""
         return self._folder / artifacts.content_hash([name, self._objects[name]["ETag"]])
 
     def _bring(self, places: dict[str, Path]) -> None:
-        """Download those of a batch that are not there; a file has its name only when it is whole."""
+        """Download the missing files of a batch; a file gets its final name only when it is complete."""
         coming = {name: path.with_suffix(".partial") for name, path in places.items() if not path.exists()}
         if coming:
-            with _own_errors(self._settings):
+            with _translated_errors(self._settings):
                 self._store.get([self._objects[name]["name"] for name in coming], list(map(str, coming.values())))
         for name, path in coming.items():
             if path.stat().st_size != self._sizes[name]:
-                raise DatasetError(f"{self.path}{name} has changed while it was downloaded: run the same command again")
+                raise DatasetError(f"{self.path}{name} changed while it was downloaded: run the same command again")
             path.replace(places[name])
 
 
 def _place(url: str) -> str:
+    """Return bucket and key of an address."""
     parts = urlsplit(url)
     return parts.netloc + unquote(parts.path)
 
 
-def _store(settings) -> s3fs.S3FileSystem:
+def _store(settings: Dataset) -> s3fs.S3FileSystem:
+    """Connect to the store, with the keys that are set."""
     obs = settings.url.startswith("obs://")
     keys = {}
     if obs and os.environ.get("OBS_ACCESS_KEY_ID"):
@@ -157,9 +166,9 @@ def _store(settings) -> s3fs.S3FileSystem:
         config_kwargs={
             "connect_timeout": TIMEOUT,
             "read_timeout": TIMEOUT,
-            # OBS wants the bucket in the host's name; other stores of one's own mostly want it in the path.
+            # OBS needs the bucket in the host name; most other self-hosted stores need it in the path.
             "s3": {"addressing_style": "virtual" if obs else "auto"},
-            # Sums that only Amazon's own store knows.
+            # Other stores than Amazon's do not know these checksums.
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
         },
@@ -169,13 +178,13 @@ def _store(settings) -> s3fs.S3FileSystem:
 
 
 @contextlib.contextmanager
-def _own_errors(settings) -> Iterator[None]:
-    """Turn the store's errors into ours."""
+def _translated_errors(settings: Dataset) -> Iterator[None]:
+    """Convert errors of the store into DatasetError, Broken or Changed."""
     url = shown(settings.url)
     try:
         yield
     except FileExpired:
-        raise Changed("it is another object now") from None
+        raise Changed("the object has changed") from None
     except FileNotFoundError:
         raise DatasetError(f"{url}: there is no such object or bucket") from None
     except (PermissionError, botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
@@ -184,6 +193,6 @@ def _own_errors(settings) -> Iterator[None]:
             if url.startswith("obs")
             else ("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials")
         )
-        raise DatasetError(f"{url} may not be read with the keys that were found. Set {variables}") from None
+        raise DatasetError(f"{url} can not be read with the keys that were found. Set {variables}") from None
     except LINE as error:
         raise Broken(re.sub(r"\w+://\S+", "...", f"{type(error).__name__}: {error}")[:200]) from None

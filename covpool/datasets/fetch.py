@@ -1,52 +1,49 @@
 """Brings a data set into the pipeline's layout, `<split>/<class>/<file>`, and lists it in a manifest.
 
-Whatever the source calls its splits and classes, the names here are the canonical ones (`covpool.config.vocabulary`),
-so that later stages never meet another order of labels. Pictures are copied byte for byte and never opened here;
-FER2013's, which are numbers in a table, become PNGs.
+The splits and classes get their canonical names (`covpool.config.vocabulary`), so that later stages never see another
+order of labels. Pictures are copied byte for byte and never opened here. The pictures of FER2013, which are numbers in
+a table, become PNGs.
 """
 
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from covpool.config import vocabulary
+from covpool.config import Dataset, vocabulary
+from covpool.datasets.callbacks import Progress, Say
 from covpool.datasets.errors import DatasetError
 from covpool.datasets.layouts import pictures_of
 from covpool.datasets.local_source import missing_source
 from covpool.datasets.remote import check_sum, download, folder_of
-from covpool.datasets.sources import open_source
+from covpool.datasets.sources import Source, open_source
 from covpool.pipeline import artifacts
 
 BLOCK = 1 << 20
 
-#: Is called with what is done and what is to be done, if that is known.
-Progress = Callable[[int, int | None], None]
-
 
 def fetch(
-    settings,
+    settings: Dataset,
     target: Path,
     *,
     downloads: Path = Path(".covpool/downloads"),
     progress: Progress = lambda done, total: None,
     downloaded: Progress = lambda done, total: None,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> list[dict[str, str]]:
-    """Make `target`: pictures by split and class, and `manifest.csv`.
+    """Write pictures by split and class, and `manifest.csv`, into `target`.
 
     Args:
-        settings: `config.Dataset`.
-        target: A folder, made anew, and deleted if the fetch fails.
-        downloads: A folder for what comes from an address, see `remote`.
-        progress: Called with the pictures done and all pictures.
-        downloaded: Called with the bytes of a download that are here and all of them.
-        say: Called with a line of text on each thing that was passed over or decided.
+        settings: The section `dataset` of params.yaml.
+        target: A folder. It is replaced if it exists, and deleted if the fetch fails.
+        downloads: A folder for downloaded files, see `remote`.
+        progress: Called with the number of fetched pictures and of all pictures.
+        downloaded: Called with the bytes of a download that have arrived and all its bytes.
+        say: Called with a line of text on each thing that was skipped or decided.
 
     Returns:
-        The manifest's rows (`artifacts.MANIFEST_COLUMNS`), sorted by path.
+        The rows of the manifest (`artifacts.MANIFEST_COLUMNS`), sorted by path.
 
     Raises:
         DatasetError: The source is missing, hostile or not laid out as its kind says.
@@ -69,15 +66,15 @@ def fetch(
     return rows
 
 
-def _open(settings, downloads: Path, downloaded: Progress, say):
-    """The source that the settings name, downloaded if need be."""
+def _open(settings: Dataset, downloads: Path, downloaded: Progress, say: Say) -> Source:
+    """Open the source that the settings name; download it first if it is remote."""
     if not settings.url:
         absent = missing_source(settings)
         if absent:
             raise DatasetError(absent)
         check_sum(Path(settings.source), settings.sha256, say)
         return open_source(Path(settings.source), settings.limits)
-    # What talks to servers loads slowly and is needed for addresses only.
+    # The modules that talk to servers are slow to import and needed for remote sources only.
     if settings.url.startswith("http"):
         from covpool.datasets import web
 
@@ -94,8 +91,9 @@ def _open(settings, downloads: Path, downloaded: Progress, say):
     return open_source(path, settings.limits)
 
 
-def _rendered(settings, target: Path, progress) -> list[dict[str, str]]:
-    # The renderer loads slowly and is needed for this kind only.
+def _rendered(settings: Dataset, target: Path, progress: Progress) -> list[dict[str, str]]:
+    """Render the pictures of the kind `rendered`; return the rows of the manifest."""
+    # The renderer is slow to import and needed for this kind only.
     from covpool import rendered
 
     options = settings.rendered
@@ -134,7 +132,8 @@ def _rendered(settings, target: Path, progress) -> list[dict[str, str]]:
     return rows
 
 
-def _copied(source, settings, target: Path, progress, say) -> list[dict[str, str]]:
+def _copied(source: Source, settings: Dataset, target: Path, progress: Progress, say: Say) -> list[dict[str, str]]:
+    """Copy the pictures of a source; return the rows of the manifest."""
     rows = []
     total, pictures = pictures_of(source, settings, say)
     for place, stream in pictures:

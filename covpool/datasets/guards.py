@@ -1,7 +1,7 @@
-"""Stands between a file that anybody may have made and the standard library's readers of zip, tar, gzip, bzip2 and xz.
+"""Guards between untrusted files and the standard library's readers of zip, tar, gzip, bzip2 and xz.
 
-Those readers believe what a header says. The guards bound what they read at once, the headers of one member, the number
-of entries, and the memory of unpacking.
+Those readers trust the headers of a file. The guards limit the size of a single read, the headers of one member, the
+number of entries, and the memory of decompression.
 """
 
 import bz2
@@ -10,13 +10,14 @@ import io
 import lzma
 import tarfile
 import zipfile
+from collections.abc import Callable
 from typing import BinaryIO
 
 BLOCK = 1 << 20
-#: A member of a tar may have this many bytes of headers, in this many headers. All members together may have that many
-#: bytes of global headers, which are kept for the whole archive.
+#: Limits of a tar: bytes of headers per member, number of headers per member, and bytes of global headers of all
+#: members together (tarfile keeps those for the whole archive).
 TAR_HEADER, TAR_HEADERS, TAR_GLOBAL = 1 << 20, 16, 1 << 16
-#: Bytes that unpacking xz may take; `xz -9` asks for 65 MiB.
+#: Bytes of memory that decompressing xz may take. Files made by `xz -9` need 65 MiB.
 XZ_MEMORY = 128 << 20
 ZIP_ENTRY_START = b"PK\x01\x02"
 PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -25,10 +26,13 @@ PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 class Guard:
     """A file for zipfile and tarfile that refuses to read more than `most` bytes at once.
 
-    With `watch`, which is told each new position, it is read forwards only, and skipped in steps.
+    Args:
+        raw: The file.
+        most: Most bytes of a single read, and of the headers of one member.
+        watch: Called with each new position. If it is given, the file is only read forwards, and seeks read in steps.
     """
 
-    def __init__(self, raw: BinaryIO, most: int, watch=None) -> None:
+    def __init__(self, raw: BinaryIO, most: int, watch: Callable[[int], None] | None = None) -> None:
         self._raw, self._most, self._watch = raw, most, watch
         self._position = 0
         self._header_bytes: int | None = None
@@ -36,15 +40,15 @@ class Guard:
         self.last = b""
 
     def begin_member(self) -> None:
-        """From here on what is read is headers, until `end_member`."""
+        """Count all bytes read from now on as headers, until `end_member`."""
         self._header_bytes = self._headers = 0
 
     def end_member(self) -> None:
-        """From here on what is read is the member's content."""
+        """Count all bytes read from now on as the content of the member."""
         self._header_bytes = None
 
     def count_header(self, size: int, is_global: bool) -> None:
-        """Count a header that precedes a member's own; raises tarfile.ReadError beyond the limits."""
+        """Count an extra header before the member's own; raise tarfile.ReadError beyond the limits."""
         self._headers += 1
         self._global_bytes += size if is_global else 0
         if self._headers > TAR_HEADERS:
@@ -53,9 +57,10 @@ class Guard:
             raise tarfile.ReadError(f"more than {TAR_GLOBAL} bytes of global headers")
 
     def read(self, size: int = -1) -> bytes:
+        """Read bytes; raise tarfile.ReadError beyond the limits."""
         if size > self._most:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        # Without a size zipfile reads the end of a file, a few bytes.
+        # zipfile reads without a size only at the end of a file, where a few bytes are left.
         self.last = self._raw.read(size if size >= 0 else BLOCK)
         if self._header_bytes is not None:
             self._header_bytes += len(self.last)
@@ -65,9 +70,10 @@ class Guard:
         return self.last
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position; with `watch` only forwards, else raise tarfile.ReadError."""
         if not self._watch:
             return self._raw.seek(offset, whence)
-        # tarfile steps back by the one byte that it reads to see whether a member is whole.
+        # tarfile reads one byte to see whether a member is complete, and then steps back by this byte.
         if offset < self._position - 1:
             raise tarfile.ReadError("a header that points backwards")
         if offset == self._position - 1:
@@ -96,7 +102,7 @@ class Guard:
 
 
 class ZipGuard(Guard):
-    """The same for a zip: its directory is read at once, and its entries are counted before they become objects."""
+    """A guard for zip files: zipfile reads the directory at once, so entries are counted before objects are made."""
 
     def __init__(self, raw: BinaryIO, most: int, most_entries: int) -> None:
         super().__init__(raw, most)
@@ -110,21 +116,21 @@ class ZipGuard(Guard):
 
 
 class CountedHeader(tarfile.TarInfo):
-    """A tar's header that is judged before tarfile reads what belongs to it."""
+    """A tar header that is checked before tarfile reads the data that belongs to it."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         # tarfile.py offers this method to subclasses.
         if self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *PAX_TYPES):
             archive.fileobj.count_header(self.size, self.type == tarfile.XGLTYPE)
         if self.type == tarfile.GNUTYPE_SPARSE:
-            # Its map of holes may go on without end. Without one it is a member like any other, and refused as such.
+            # The map of holes may be endless, so it is not read. The caller refuses sparse members anyway.
             archive.offset = archive.fileobj.tell()
             return self
         return super()._proc_member(archive)
 
 
 class _Xz(io.RawIOBase):
-    """The content of an xz file, of one stream or several, unpacked with limited memory."""
+    """The content of an xz file with one or several streams, decompressed with limited memory."""
 
     def __init__(self, packed: BinaryIO) -> None:
         self._packed, self._left = packed, b""
@@ -139,7 +145,7 @@ class _Xz(io.RawIOBase):
     def readinto(self, buffer) -> int:
         while True:
             if self._decompressor.eof:
-                # Zeros may stand between streams.
+                # The format allows zeros between streams.
                 rest = self._decompressor.unused_data.lstrip(b"\0")
                 while not rest:
                     block = self._packed.read(io.DEFAULT_BUFFER_SIZE)
@@ -155,7 +161,9 @@ class _Xz(io.RawIOBase):
                 data = self._decompressor.decompress(self._left, len(buffer))
             except lzma.LZMAError as error:
                 if "Memory usage limit" in str(error):
-                    error = f"unpacking it takes more than {XZ_MEMORY >> 20} MiB of memory; pack it again with xz -9"
+                    error = (
+                        f"unpacking it takes more than {XZ_MEMORY >> 20} MiB of memory; pack it again with xz -9"
+                    )
                 raise lzma.LZMAError(str(error)) from None
             self._left = b""
             if data:
@@ -163,8 +171,15 @@ class _Xz(io.RawIOBase):
                 return len(data)
 
 
-def decompressor(start: bytes):
-    """What opens a packed tar of these first bytes; None if it is not packed."""
+def decompressor(start: bytes) -> Callable[[BinaryIO], BinaryIO] | None:
+    """Choose a decompressor by the first bytes of a file.
+
+    Args:
+        start: The first bytes.
+
+    Returns:
+        A function from the compressed file to its content, or None if the file is not compressed.
+    """
     if start.startswith(b"\x1f\x8b"):
         return lambda packed: gzip.GzipFile(fileobj=packed, mode="rb")
     if start.startswith(b"\xfd7zXZ\x00"):

@@ -1,12 +1,13 @@
-"""What can be said of `dataset.source` before anything runs; DVC's own messages about it name no parameter."""
+"""Checks `dataset.source` before anything runs, because DVC's own messages do not name the parameter."""
 
 import os
 from pathlib import Path
 
-from covpool.datasets.places import wanted_layout
+from covpool.config import Dataset
+from covpool.datasets.places import expected_layout
 from covpool.pipeline import artifacts
 
-#: Folders that stages write, and empty before they run again.
+#: Folders that stages write. DVC deletes their contents before it runs a stage again.
 WRITTEN = (
     artifacts.RAW,
     artifacts.VALIDATED,
@@ -19,22 +20,22 @@ WRITTEN = (
 )
 
 
-def source_problem(settings):
-    """What is wrong with the source of `config.Dataset`, seen from the project's folder; "" where nothing is."""
+def source_problem(settings: Dataset) -> str:
+    """Return what is wrong with the local source, seen from the folder of the project, or "" if it is usable."""
     source = Path(os.path.abspath(settings.source))
-    wanted = "expected a place outside of what the stages write"
+    expected = "expected a folder or file outside of the folders that the stages write"
     if Path.cwd().is_relative_to(source):
-        return f"dataset.source: {settings.source!r} holds the project itself: {wanted}"
+        return f"dataset.source: {settings.source!r} holds the project itself: {expected}"
     for folder in WRITTEN:
         if source.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(source):
-            return f"dataset.source: {settings.source!r} overlaps {folder}, which a stage writes: {wanted}"
+            return f"dataset.source: {settings.source!r} overlaps {folder}, which a stage writes: {expected}"
     return missing_source(settings)
 
 
-def missing_source(settings) -> str:
-    """What is wrong where the local source of `config.Dataset` is not there, and what to do; '' where it is."""
+def missing_source(settings: Dataset) -> str:
+    """Return what to do if the local source does not exist, or '' if it exists."""
     path = Path(settings.source)
     if path.exists():
         return ""
-    advice = "it is part of the project; `git checkout` it" if settings.kind == "rendered" else ""
-    return f"dataset.source: {path} does not exist: {advice or wanted_layout(settings.kind)}"
+    advice = "it is part of the project; restore it with `git checkout`" if settings.kind == "rendered" else ""
+    return f"dataset.source: {path} does not exist: {advice or expected_layout(settings.kind)}"

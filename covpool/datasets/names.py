@@ -1,35 +1,37 @@
-"""What the name of a file tells: whether it is a picture, clutter of an operating system, or an attack.
+"""Judges files by their names: picture, clutter of an operating system, or attack.
 
-Names come from archives and buckets that anybody may have made, so `fault` judges them before anything is done with
-them. It refuses more than a file system would, because what is a folder here may be a command or a path elsewhere.
+Names come from untrusted archives and buckets, so `fault` checks them before they are used in any way. It refuses more
+than this file system would, because other systems give more characters a special meaning.
 """
 
 import re
 import unicodedata
 from pathlib import PurePosixPath
 
-#: Endings of pictures, also of those that validation will not be able to read: it then says so, picture by picture.
+#: File name extensions of pictures. Validation can't read some of these formats and then reports each picture.
 PICTURE_SUFFIXES = frozenset(
     ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
 )
 
-#: What file managers and version control leave behind, besides names that begin with a dot.
+#: Files and folders of operating systems, besides names that begin with a dot.
 CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"))
 
+#: Most folders in a path; most bytes in one part of a path, and in a whole path.
 DEEPEST, LONGEST_PART, LONGEST = 32, 255, 1024
 
 
 def is_picture(name: str) -> bool:
+    """Return whether the name has the extension of a picture."""
     return PurePosixPath(name).suffix.casefold() in PICTURE_SUFFIXES
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a part of the path is hidden or belongs to the system."""
+    """Return whether a part of the path is hidden or belongs to an operating system."""
     return any(part.startswith(".") or part.casefold() in CLUTTER for part in PurePosixPath(name).parts)
 
 
 def fault(name: str) -> str:
-    """Why the path of an archive's member or of a bucket's object is refused, or '' if it is safe."""
+    """Return why the path of an archive's member or of a bucket's object is refused, or '' if it is safe."""
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError:
@@ -49,10 +51,13 @@ def fault(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A safe path without its `.` and empty parts."""
+    """Return a safe path without its `.` and empty parts."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def folded(name: str) -> str:
-    """Equal for names that a file system which knows no case, or one form of accents, takes for one."""
+    """Return a form that is equal for names that differ only by case or by the Unicode form of accents.
+
+    Some file systems treat such names as one name.
+    """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -68,7 +68,7 @@ def test_the_same_source_gives_the_same_bytes_and_old_pictures_go(sfew, tmp_path
         ("folder", lambda root, picture: picture(root / "a.png"), "a.png does not lie at <split>/<class>/"),
         ("folder", lambda root, picture: picture(root / "val/Sad/x.png/y.png"), "val/Sad/x.png/y.png does not lie at"),
         ("folder", lambda root, picture: (root / "val/x").symlink_to("nowhere"), "val/x is a broken link"),
-        ("folder", lambda root, picture: (root / "val/x").symlink_to(".."), "remove it"),
+        ("folder", lambda root, picture: (root / "val/x").symlink_to(".."), "remove the link"),
         ("folder", lambda root, picture: os.mkfifo(root / "val/Sad/x.png"), "x.png is not a file"),
         ("folder", lambda root, picture: (root / "Train").rename(root / ".hidden"), "has no pictures for train: exp"),
         (
@@ -100,8 +100,8 @@ def test_clutter_is_counted_and_other_files_are_named(sfew, tmp_path, settings, 
     (sfew / "val" / "Sad" / "empty.png").mkdir()
     rows, said = run(settings(sfew, "sfew_100"), tmp_path)
     assert len(rows) == 28
-    assert "5 hidden or system files were passed over: '.git', 'Train/.DS_Store', 'Train/Angry/Thumbs.db', " in said
-    assert "1 files without the name of a picture were passed over: 'readme.txt'" in said
+    assert "5 hidden or system files were skipped: '.git', 'Train/.DS_Store', 'Train/Angry/Thumbs.db', " in said
+    assert "1 files without the extension of a picture were skipped: 'readme.txt'" in said
 
 
 def test_a_picture_that_nobody_can_read_is_left_to_validation(sfew, tmp_path, settings):
@@ -170,7 +170,7 @@ def test_pictures_of_one_class_with_one_name_are_all_kept(sfew, tmp_path, settin
     assert paths["Train/Happy/Film_000-joy.png"] == "train/happiness/Film_000-joy.png"
     assert paths["Train/joy/Film_000.png"] == "train/happiness/Film_000-joy-2.png"
     assert (tmp_path / "raw" / paths["Train/joy/Film_000.png"]).read_bytes() == joy
-    assert "2 pictures have another name here" in said and "'Train/joy/Film_000.png -> train/happiness/" in said
+    assert "2 pictures were renamed" in said and "'Train/joy/Film_000.png -> train/happiness/" in said
     assert run(settings(sfew, "sfew_100"), tmp_path)[0] == rows
 
 
@@ -206,7 +206,7 @@ def test_sfew_says_that_its_test_pictures_have_no_labels(sfew, tmp_path, setting
     (sfew / "val").rename(sfew / "Val")
     picture(sfew / "Test" / "Film_900.png")
     rows, said = run(settings(sfew, "sfew"), tmp_path)
-    assert len(rows) == 28 and "1 pictures of the test split, whose labels are not given out" in said
+    assert len(rows) == 28 and "1 pictures of the test split were skipped" in said
     assert "without the name" not in said
 
 
@@ -221,7 +221,7 @@ def test_classes_without_splits_are_split_by_the_seed(tmp_path, settings, pictur
         "val": (2, 2),
         "test": (1, 1),
     }
-    assert "split by dataset.split.seed: 14 train, 4 val, 2 test; the names have no subjects" in said
+    assert "split by dataset.split.seed: 14 train, 4 val, 2 test; no subjects were found" in said
     again, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1}), tmp_path)
     other, _ = run(settings(tmp_path / "set", split={"val": 0.2, "test": 0.1, "seed": 1}), tmp_path)
     assert rows == again != other
@@ -247,7 +247,7 @@ def test_a_subject_that_the_name_tells_stays_in_one_split(tmp_path, settings, pi
 def test_too_few_to_split_is_an_error(tmp_path, settings, picture):
     for name in ("happy", "sad"):
         picture(tmp_path / "set" / name / "a.png")
-    assert "2 pictures are too few, or their subjects, to take dataset.split.val of each class" in refusal(
+    assert "there are too few pictures (2) or too few subjects to take dataset.split.val of each class" in refusal(
         settings(tmp_path / "set"), tmp_path
     )
 
@@ -284,7 +284,7 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
     for row in rows:
         number = int(row["source"].split("_")[1])
         assert row["class"] == names[number % 7]
-    assert "1 pictures that the list does not name were passed over: 'Image/aligned/stray.jpg'" in said
+    assert "1 pictures that are not in the list were skipped: 'Image/aligned/stray.jpg'" in said
     assert "56 train, 14 val" in said
     assert sorted(RAFDB_LABELS.values()) == list(CANONICAL)
 
@@ -302,17 +302,17 @@ def test_rafdb_by_its_list(rafdb, tmp_path, settings):
         ),
         (
             lambda root: (root / "EmoLabel/list_patition_label.txt").open("a").write("test_00013.jpg 2\n"),
-            "list_patition_label.txt: test_00013.jpg stands in lines 84 and 85",
+            "list_patition_label.txt: test_00013.jpg is listed twice, in lines 84 and 85",
         ),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").write_bytes(b"\xff"), "is not UTF-8 text"),
         (lambda root: (root / "EmoLabel/list_patition_label.txt").unlink(), "has no list: expected EmoLabel/list_"),
         (
             lambda root: (root / "Image/aligned/test_00003_aligned.jpg").unlink(),
-            "1 pictures of the list are not there, the first is Image/aligned/test_00003_aligned.jpg",
+            "1 pictures of the list are missing, the first is Image/aligned/test_00003_aligned.jpg",
         ),
         (
             lambda root: (shutil.rmtree(root / "Image/aligned"), (root / "Image/aligned.zip").write_bytes(b"")),
-            "84 pictures of the list are not there, the first is Image/aligned/train_00000_aligned.jpg: unpack Image/",
+            "84 pictures of the list are missing, the first is Image/aligned/train_00000_aligned.jpg: unpack Image/",
         ),
     ],
 )
@@ -327,7 +327,9 @@ def test_the_drawn_set_has_just_the_classes_that_are_asked_for(tmp_path, setting
     from covpool import rendered
 
     asked = settings("covpool/rendered", "rendered", classes=("joy", "sadness"))
-    asked = dataclasses.replace(asked, rendered=dataclasses.replace(asked.rendered, train=1, val=1, image_size=64))
+    asked = dataclasses.replace(
+        asked, rendered=dataclasses.replace(asked.rendered, train=1, val=1, test=0, image_size=64)
+    )
     rows, _ = run(asked, tmp_path)
     assert [row["path"] for row in rows] == [
         "train/joy/id0000_happiness_0.png",

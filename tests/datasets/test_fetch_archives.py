@@ -45,11 +45,11 @@ def test_an_archive_gives_what_its_folder_gives(sfew, tmp_path, settings, suffix
     # An archive in an archive is a file that is no picture: told, never opened.
     assert len([line for line in said if "val/Sad/nested.zip'" in line]) == 2
     sha256 = hashlib.sha256(packed.read_bytes()).hexdigest()
-    assert f"{packed} has the SHA-256 {sha256}; dataset.sha256 would check it" in said
+    assert f"{packed} has the SHA-256 {sha256}; set dataset.sha256 to this value to check it" in said
     assert fetch(settings(packed, "sfew_100", sha256=sha256), tmp_path / "other", say=said.append) == rows
     with pytest.raises(DatasetError, match="{}, but dataset.sha256 is {}".format(sha256, "0" * 64)):
         fetch(settings(packed, "sfew_100", sha256="0" * 64), tmp_path / "other", say=said.append)
-    with pytest.raises(DatasetError, match="is a folder, which has no sum"):
+    with pytest.raises(DatasetError, match="is a folder, which has no SHA-256"):
         fetch(settings(sfew, "sfew_100", sha256=sha256), tmp_path / "other", say=said.append)
 
 

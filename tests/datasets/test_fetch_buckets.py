@@ -67,7 +67,7 @@ def test_an_object_is_downloaded_once_while_it_stays_the_same(bucket, tmp_path, 
     bucket.put("a/set one.zip", CONTENT)
     asked, said = bucket.at("a/set%20one.zip", scheme=scheme), []
     path = get(asked, tmp_path, say=said.append)
-    assert path.name == "set one.zip" and path.read_bytes() == CONTENT and "MB came" in said[-1]
+    assert path.name == "set one.zip" and path.read_bytes() == CONTENT and "MB downloaded" in said[-1]
     assert get(asked, tmp_path, say=said.append) == path and "has not changed" in said[-1]
     bucket.put("a/set one.zip", CONTENT[::-1])
     assert get(asked, tmp_path).read_bytes() == CONTENT[::-1]
@@ -107,7 +107,7 @@ def test_an_object_that_changes_under_way_is_begun_anew(bucket, tmp_path):
 
     said = []
     assert get(bucket.at("set.zip"), tmp_path, change, said.append).read_bytes() == CONTENT[::-1]
-    assert "has changed: from the beginning" in said[0]
+    assert "has changed: starting again from the beginning" in said[0]
 
 
 def test_the_sum_is_checked(bucket, tmp_path):

@@ -198,8 +198,11 @@ HOSTILE = {
     "zip case": (zip_named("Train/Happy/A.png"), "'Train/Happy/A.png' is refused: it differs from 'train/happy/a.png'"),
     "zip twice": (zip_named("train/happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
     "zip twice, plain": (zip_named("train//./happy/a.png"), "'train/happy/a.png' is refused: it is there twice"),
-    "zip file and folder": (zip_named("train/happy"), "'train/happy' is refused: a file and a folder have one name"),
-    "zip below a file": (zip_named("train/happy/a.png/b"), "/b' is refused: a file and a folder have one name"),
+    "zip file and folder": (
+        zip_named("train/happy"),
+        "'train/happy' is refused: a file and a folder have the same name",
+    ),
+    "zip below a file": (zip_named("train/happy/a.png/b"), "/b' is refused: a file and a folder have the same name"),
     "zip accents": (
         lambda path: zip_of(path, ("train/h/é.png", b"x"), ("train/h/e\u0301.png", b"x")),
         "' is refused: it differs from 'train/h/é.png' only by case or accents",
@@ -211,7 +214,10 @@ HOSTILE = {
         "expected a member that is stored or deflated, got compression method 14",
     ),
     "zip longer than said": (zip_patched(lambda data: set_size(data, 10)), "at 'train/happy/odd.png' (Bad CRC-32"),
-    "zip shorter than said": (zip_patched(lambda data: set_size(data, 5000)), "odd.png' is refused: it is not as long"),
+    "zip shorter than said": (
+        zip_patched(lambda data: set_size(data, 5000)),
+        "odd.png' is refused: its content does not have the size",
+    ),
     "zip other name inside": (
         zip_patched(lambda data: bytes(data).replace(b"odd.png", b"abc.png", 1)),
         "is damaged at 'train/happy/odd.png'",

@@ -15,7 +15,7 @@ def test_a_whole_file_is_used_again_while_the_server_says_it_is_the_same(server,
     path = get()
     assert path.name == "faces.zip" and path.read_bytes() == CONTENT
     assert get.progress[0] == (0, 300_000) and get.progress[-1] == (300_000, 300_000)
-    assert re.fullmatch(r"http://127.0.0.1:\d+/pub/faces.zip: 0.3 MB came, [\d.]+ MB/s", get.said[-1])
+    assert re.fullmatch(r"http://127.0.0.1:\d+/pub/faces.zip: 0.3 MB downloaded, [\d.]+ MB/s", get.said[-1])
     sent = server.sent
     assert get() == path and server.sent == sent and "has not changed" in get.said[-1]
     server.content = OTHER
@@ -40,12 +40,12 @@ def test_breaks_are_bridged_without_sending_anything_twice(server, get, validato
 
 def test_the_next_run_goes_on_where_the_last_one_stopped(server, get):
     server.breaks = [120_000] + [0] * 50
-    with pytest.raises(DatasetError, match=r"broke off 6 times .*0.1 MB are here: run the same command again"):
+    with pytest.raises(DatasetError, match=r"broke off 6 times .*0.1 MB were downloaded: run the same command again"):
         get()
     server.breaks = []
     assert get().read_bytes() == CONTENT and server.sent == len(CONTENT)
     assert get.progress[0] == (120_000, 300_000)
-    assert "0.2 MB came" in get.said[-1] and "0.1 MB were there" in get.said[-1]
+    assert "0.2 MB downloaded" in get.said[-1] and "0.1 MB were there" in get.said[-1]
 
 
 def test_an_interrupt_keeps_what_came(server, get, tmp_path, settings):
@@ -90,7 +90,7 @@ def test_without_a_validator_the_sum_allows_to_go_on_and_tells_a_wrong_end(serve
     with pytest.raises(DatasetError, match="broke off"):
         get(revision="2", sha256=hashlib.sha256(OTHER).hexdigest())
     server.content, server.breaks = CONTENT, []
-    with pytest.raises(DatasetError, match="was damaged on its way. It was deleted"):
+    with pytest.raises(DatasetError, match="was damaged during the download. It was deleted"):
         get(revision="2", sha256=hashlib.sha256(OTHER).hexdigest())
     server.content = OTHER
     assert get(revision="2", sha256=hashlib.sha256(OTHER).hexdigest()).read_bytes() == OTHER
@@ -114,7 +114,7 @@ def test_a_given_sum_needs_no_server(server, get):
     sha256 = hashlib.sha256(CONTENT).hexdigest()
     path = get(sha256=sha256)
     asked = len(server.requests)
-    assert get(sha256=sha256) == path and len(server.requests) == asked and "is there already" in get.said[-1]
+    assert get(sha256=sha256) == path and len(server.requests) == asked and "was already downloaded" in get.said[-1]
     with pytest.raises(DatasetError, match="{}, but dataset.sha256 is {}".format(sha256, "0" * 64)):
         get(sha256="0" * 64)
     # Nothing came, so the sum may be what is wrong: a large file is not thrown away for a typing mistake.
@@ -128,7 +128,7 @@ def test_another_revision_is_fetched_again(server, get):
 
 @pytest.mark.parametrize(
     "status, message",
-    [(401, "put them into ~/.netrc"), (403, "may not be read"), (404, "there is no such file"), (418, "answers 418")],
+    [(401, "put them into ~/.netrc"), (403, "access is denied"), (404, "there is no such file"), (418, "answers 418")],
 )
 def test_refusals_are_told_at_once(server, get, status, message):
     server.statuses = [status]
@@ -156,7 +156,7 @@ def test_limits_hold_for_what_is_told_and_for_what_comes(server, get, monkeypatc
             get(limits={"max_archive_bytes": 100_000})
     server.lengths = True
     monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(DatasetError, match="are missing, but .* has room for 0.0 GB"):
+    with pytest.raises(DatasetError, match="the download needs .* has only 0.0 GB of free space"):
         get()
 
 
@@ -205,7 +205,7 @@ def test_a_data_set_from_a_server_lands_in_raw(server, sfew, tmp_path, settings)
     assert any("has the SHA-256 " + sha256 in line for line in said)
     # A page that says "log in" instead of the data is no archive.
     server.content = b"<html>log in</html>"
-    with pytest.raises(DatasetError, match="is neither folder nor zip nor tar: expected Train"):
+    with pytest.raises(DatasetError, match="is not a folder, a zip archive or a tar archive: expected Train"):
         fetch(asked, tmp_path / "raw", downloads=tmp_path / "downloads", say=said.append)
 
 
