@@ -161,9 +161,7 @@ class _Xz(io.RawIOBase):
                 data = self._decompressor.decompress(self._left, len(buffer))
             except lzma.LZMAError as error:
                 if "Memory usage limit" in str(error):
-                    error = (
-                        f"unpacking it takes more than {XZ_MEMORY >> 20} MiB of memory; pack it again with xz -9"
-                    )
+                    error = f"unpacking it takes more than {XZ_MEMORY >> 20} MiB of memory; pack it again with xz -9"
                 raise lzma.LZMAError(str(error)) from None
             self._left = b""
             if data:
