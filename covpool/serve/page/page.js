@@ -126,7 +126,7 @@ function drawOverlay(read, width, height) {
     drawn("rect", { x: row.x, y: row.y, width: row.width, height: row.height, rx: size / 4 });
     for (const [x, y] of (row.points || []).slice(0, POINTS)) drawn("circle", { cx: x, cy: y, r: size / 7 });
     const label = drawn("text", { x: row.x, y: Math.max(size, row.y - size / 3), "font-size": size });
-    label.textContent = `${row.face} ${row.expression}`;
+    label.textContent = read.length > 1 ? `${row.face} ${row.expression}` : row.expression;
   }
 }
 
