@@ -58,12 +58,12 @@ def rows():
     yield "Python", f"{build['python']} ({sys.executable})"
     yield (
         "TensorFlow",
-        "{version}, build {build}".format(**build)
+        f"{build['version']}, build {build['build']}"
         + (", with CUDA" if tf.test.is_built_with_cuda() else ", without CUDA"),
     )
-    yield "Processor", "{cpu}, {cores} cores for this process".format(**host)
+    yield "Processor", f"{host['cpu']}, {host['cores']} cores for this process"
     yield "Its features", " ".join(cpu_features()) or "unknown"
-    yield "Memory", "{:.1f} GiB".format(host["memory_bytes"] / 2**30)
+    yield "Memory", f"{host['memory_bytes'] / 2**30:.1f} GiB"
     yield "GPUs", _shown(smi.nvidia_gpus(), "nvidia-smi")
     yield "CUDA", "; ".join(_variables(CUDA_VARIABLES)) or "no variable set"
     yield "npu_bridge", _npu_bridge()
@@ -74,7 +74,9 @@ def rows():
 
 
 def _shown(accelerators, tool):
-    return "; ".join("{} {} (driver {})".format(*each) for each in accelerators) or f"{tool} shows none"
+    return (
+        "; ".join(f"{each.number} {each.name} (driver {each.driver})" for each in accelerators) or f"{tool} shows none"
+    )
 
 
 def _variables(names):

@@ -93,9 +93,10 @@ def _summary(params, device, graph):
     if wanted > 1:
         yield _which_worker(device.workers, wanted)
         yield ""
-    yield "Kind {}, TensorFlow {version} (build {build}), Python {python}.".format(device.kind, **describe_tensorflow())
+    build = describe_tensorflow()
+    yield f"Kind {device.kind}, TensorFlow {build['version']} (build {build['build']}), Python {build['python']}."
     told = {key: value for key, value in device.record.items() if isinstance(value, (str, int))}
-    yield "Device: {}.".format(", ".join("{} {}".format(*item) for item in told.items()))
+    yield f"Device: {', '.join(f'{key} {value}' for key, value in told.items())}."
     yield ""
     yield from _session(device)
     yield "## A training step"

@@ -129,12 +129,11 @@ def _plain(number):
 def report(found):
     """The lines of a Markdown report of `compare`'s result."""
     names = [side["side"] for side in found["sides"]]
-    yield "# Parity: {} beside {}".format(*names)
+    yield f"# Parity: {names[0]} beside {names[1]}"
     yield ""
     for side in found["sides"]:
-        yield "- {side}: {0}, TensorFlow {version}, build {build}".format(
-            side["device"]["name"], side=side["side"], **side["tensorflow"]
-        )
+        build = side["tensorflow"]
+        yield f"- {side['side']}: {side['device']['name']}, TensorFlow {build['version']}, build {build['build']}"
     yield ""
     yield verdict(found)
     yield ""

@@ -133,12 +133,12 @@ def refuse_other_work(one, other):
     ]
     for what, names in (("variables", _variables), ("layers", layers)):
         told += (
-            ["{} that only one side has: {}".format(what, ", ".join(sorted(set(names(one)) ^ set(names(other)))))]
+            [f"{what} that only one side has: {', '.join(sorted(set(names(one)) ^ set(names(other))))}"]
             if names(one) != names(other)
             else []
         )
     told += [
-        "{}{}: {} and {}".format("output of ", name, one[LAYER + name].shape, other[LAYER + name].shape)
+        f"output of {name}: {one[LAYER + name].shape} and {other[LAYER + name].shape}"
         for name in layers(one)
         if LAYER + name in other and one[LAYER + name].shape != other[LAYER + name].shape
     ]

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from covpool.distributed import hccl_environment
+from covpool.pipeline.cores import usable_cores
 
 #: The option of a stage that only shows what it would start.
 DRY_RUN = "--dry-run"
@@ -116,8 +117,8 @@ def _end_with(launcher):
 
 
 def _share_processors(workers):
-    """So many OpenMP threads as this worker's part of the processors; read when TensorFlow is loaded."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
+    """Set OpenMP's threads to this worker's part of the cores. TensorFlow reads it when it is loaded."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores(workers)))
 
 
 @contextlib.contextmanager
