@@ -176,11 +176,18 @@ def load_assets() -> FaceAssets:
 
 
 def catmull_clark(quads: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One Catmull-Clark step on quads int [f, 4] over `count` vertices, as a sparse matrix.
+    """Build one Catmull-Clark step as a sparse matrix.
 
-    Returns the refined quads int32 [4f, 4] (the four children of a face are neighbours), and the matrix's row starts
-    int64 [m + 1], columns int32 and weights float32. Refined vertices are the old ones in their order, then one per
-    face, then one per edge. Boundary edges and vertices follow the cubic B-spline rule; a vertex in no face stays where it is.
+    Boundary edges and vertices follow the cubic B-spline rule. A vertex that is in no face stays where it is.
+
+    Args:
+        quads: int [f, 4], the faces.
+        count: Number of vertices.
+
+    Returns:
+        The refined quads, int32 [4f, 4] (the four children of a face are neighbours), and the row starts int64 [m + 1],
+        columns int32 and weights float32 of the matrix. The refined vertices are the old ones in their order, then one
+        per face, then one per edge.
     """
     faces = len(quads)
     sides = np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(-1, 2)
