@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 
 from covpool.distributed import hccl_environment
-from covpool.pipeline.cores import usable_cores
 
 #: The option of a stage that only shows what it would start.
 DRY_RUN = "--dry-run"
@@ -118,7 +117,7 @@ def _end_with(launcher):
 
 def _share_processors(workers):
     """Set OpenMP's threads to this worker's part of the cores. TensorFlow reads it when it is loaded."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores(workers)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
 
 
 @contextlib.contextmanager
