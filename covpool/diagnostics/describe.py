@@ -28,7 +28,7 @@ from covpool.devices import ALONE, DeviceError, bridge, describe_tensorflow, ope
 from covpool.distributed import hccl_environment
 from covpool.distributed.hccl import HcclWorkers
 from covpool.distributed.workers import HorovodWorkers, has_horovod
-from covpool.pipeline import artifacts, interpreter
+from covpool.pipeline import artifacts, interpreter, markdown
 from covpool.training.graph import TrainingGraph
 from covpool.training.input_pipeline import Faces
 from covpool.training.plan import training_side
@@ -198,7 +198,7 @@ def _session(device):
 
 def _table(columns, rows):
     if rows:
-        yield from ("| {} |".format(" | ".join(map(str, cells))) for cells in [columns, ["---"] * len(columns)] + rows)
+        yield markdown.table(columns, rows)
         yield ""
 
 

@@ -27,7 +27,7 @@ from covpool.config import ParamsError, load_params
 from covpool.diagnostics import parity_record
 from covpool.diagnostics.parity_record import LAYER, VALUES
 from covpool.diagnostics.parity_side import side_options
-from covpool.pipeline import artifacts
+from covpool.pipeline import artifacts, markdown
 from covpool.pipeline.project import TF_LAUNCHER
 
 
@@ -197,7 +197,7 @@ def _number(value, form="{:.1e}"):
 
 
 def _table(columns, rows):
-    yield from ("| {} |".format(" | ".join(cells)) for cells in [columns, ["---"] * len(columns)] + rows)
+    yield markdown.table(columns, rows)
     yield ""
 
 

@@ -1,5 +1,6 @@
 """What this host has, and what a run would give to its device: the two programs, in processes of their own."""
 
+import concurrent.futures
 import importlib.util
 import json
 import re
@@ -57,10 +58,12 @@ def test_graph_and_configuration_are_written_without_an_npu(with_standin):
         assert "CovPool2/spdpooling1/orth_weight0" in {each.op.name for each in tf.global_variables()}
     summary = (out / "summary.md").read_text()
     assert "| iterations_per_loop | i | 3 |" in summary and "3 in one session.run" in summary
-    assert "| IteratorGetNext:0 | float32 | [6, 48, 48, 3] |" in summary
+    assert r"| IteratorGetNext:0 | float32 | \[6, 48, 48, 3\] |" in summary
     assert "| SelfAdjointEigV2 | 1 |" in summary and "Timestamp" not in summary
     open_ones = summary.split("## Shapes that are open")[1]
-    listed = [line.split(" | ")[1] for line in open_ones.splitlines() if line.startswith("| ") and ":" in line]
+    listed = [
+        line.split(" | ")[1] for line in open_ones.splitlines() if line.startswith("| ") and re.search(r":\d", line)
+    ]
     assert set(listed) <= {"FusedBatchNormV3", "BroadcastGradientArgs"}
 
 
@@ -207,7 +210,9 @@ def test_a_run_that_would_be_refused_has_the_sentence_of_the_stage(with_standin)
     # Whatever this machine has, this run sees no card.
     with_standin.environment["CUDA_VISIBLE_DEVICES"] = ""
     told = runs_of(with_standin)
-    assert told == {name: train(with_standin, name) for name in told}
+    with concurrent.futures.ThreadPoolExecutor(len(told)) as pool:
+        refused = dict(zip(told, pool.map(lambda name: train(with_standin, name), told)))
+    assert told == refused and len(refused) == 6
     assert "nothing connects the NPUs" in told["eight"] and "is not a program" in told["nowhere"]
 
 
