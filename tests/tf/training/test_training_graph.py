@@ -90,13 +90,13 @@ def test_optimisers_follow_their_formulas(params_with, name, formula, changes):
     weight = tf.get_variable("w", [6], initializer=tf.zeros_initializer(), use_resource=True)
     gradient = tf.placeholder(tf.float32, [6])
     update = make_optimizer(train, tf.constant(RATE)).apply_gradients([(gradient, weight)])
-    wanted = np.zeros(6)
+    expected = np.zeros(6)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for g, move in zip(gradients, formula(train, list(gradients))):
             session.run(update, {gradient: g})
-            wanted = wanted + move
-            np.testing.assert_allclose(session.run(weight), wanted, rtol=2e-5, atol=1e-6)
+            expected = expected + move
+            np.testing.assert_allclose(session.run(weight), expected, rtol=2e-5, atol=1e-6)
 
 
 def test_the_optimisers_constants_are_the_originals_by_default(params_with):
@@ -166,9 +166,9 @@ def running(graph_of):
         each.session.close()
 
 
-@pytest.mark.parametrize("cores, wanted", [(1, 1), (3, 3), (64, 4)])
+@pytest.mark.parametrize("cores, expected", [(1, 1), (3, 3), (64, 4)])
 def test_batches_are_prepared_on_no_more_threads_than_there_are_cores(
-    tmp_path, params_with, monkeypatch, cores, wanted
+    tmp_path, params_with, monkeypatch, cores, expected
 ):
     batches, threads = input_pipeline.batches, []
 
@@ -181,7 +181,7 @@ def test_batches_are_prepared_on_no_more_threads_than_there_are_cores(
     training_project.write_faces(tmp_path / "faces", {"train": 20})
     faces = input_pipeline.load_faces(tmp_path / "faces", "train", training_project.CLASSES, 56)
     TrainingGraph(params_with({"train.nrof_preprocess_threads": 4}), devices.open_cpu(), faces, lambda: 0, 20)
-    assert threads == [wanted]
+    assert threads == [expected]
 
 
 #: Plain gradient descent, so that a step tells the gradient; and averages that forget fast.
@@ -208,8 +208,8 @@ def test_averages_are_ramped_and_used_for_scoring(running):
             np.testing.assert_allclose(after[name + "/ExponentialMovingAverage"], average[name], rtol=1e-5, atol=1e-6)
     inference = run.session.run(run.graph.inference)
     for name, value in inference.items():
-        wanted = after[name] if "moving_" in name else after[name + "/ExponentialMovingAverage"]
-        np.testing.assert_array_equal(value, wanted)
+        expected = after[name] if "moving_" in name else after[name + "/ExponentialMovingAverage"]
+        np.testing.assert_array_equal(value, expected)
     assert set(inference) == {
         name for name in after if name.endswith(("weights", "biases", "beta", "moving_mean", "moving_variance"))
     }
@@ -267,10 +267,10 @@ def test_a_step_depends_on_the_step_and_the_weights_alone(running):
     ahead = [one.step() for _ in range(2)]
     again = running(start=1)
     again.load(kept)
-    for wanted in ahead:
+    for expected in ahead:
         found = again.step()
-        assert found[:5] == wanted[:5]
-        np.testing.assert_array_equal(found.norms, wanted.norms)
+        assert found[:5] == expected[:5]
+        np.testing.assert_array_equal(found.norms, expected.norms)
     for name, value in one.values().items():
         np.testing.assert_array_equal(value, again.values()[name])
     assert len({each.loss for each in first + ahead}) == 3

@@ -9,7 +9,7 @@ from covpool.training import losses
 
 RNG = np.random.RandomState(0)
 LOGITS = RNG.standard_normal((8, 4)).astype(np.float32) * 3
-LABELS = np.int32([0, 1, 1, 3, 3, 3, 0, 1])  # nobody is of class 2
+LABELS = np.int32([0, 1, 1, 3, 3, 3, 0, 1])  # class 2 does not occur
 EMBEDDINGS = RNG.standard_normal((8, 5)).astype(np.float32)
 
 
@@ -53,17 +53,17 @@ def test_center_loss_and_its_gradient_and_the_moving_centres():
     value, updates = losses.center_loss(embeddings, tf.constant(LABELS), 4, alfa)
     gradient = tf.gradients(value, embeddings)[0]
     centers = tf.global_variables()[0]
-    wanted = np.zeros((4, 5))
+    expected = np.zeros((4, 5))
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for _ in range(2):
             found, slope, _ = session.run([value, gradient, updates])
-            difference = EMBEDDINGS - wanted[LABELS]
+            difference = EMBEDDINGS - expected[LABELS]
             assert found == pytest.approx(np.mean(difference**2), rel=1e-5)
             np.testing.assert_allclose(slope, 2 * difference / difference.size, rtol=1e-5, atol=1e-7)
             for c in (0, 1, 3):
-                wanted[c] += (1 - alfa) * difference[LABELS == c].mean(axis=0)
-            np.testing.assert_allclose(session.run(centers), wanted, atol=1e-6)
+                expected[c] += (1 - alfa) * difference[LABELS == c].mean(axis=0)
+            np.testing.assert_allclose(session.run(centers), expected, atol=1e-6)
 
 
 def terms(params_with, **changes):
@@ -97,8 +97,8 @@ def test_with_decay_adds_the_gradient_of_the_l2_term_of_the_weights_before_the_s
     update = tf.group(*[tf.assign_sub(kernel, 100.0 * step) for kernel, step in zip(kernels, decayed)])
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        for ours, wanted in zip(*session.run([decayed, gradients])):
-            np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+        for ours, expected in zip(*session.run([decayed, gradients])):
+            np.testing.assert_allclose(ours, expected, rtol=1e-6)
         for factor in (1, 4 * 4, 16 * 16):
             l2, _ = session.run([found.l2, update])
             assert l2 == pytest.approx(factor * 0.05 * (12 * 4 + 5 * 9) / 2, rel=1e-5)

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, and the run comes out as if nothing had happened: the stage as DVC starts it."""
+"""kill -9 at any moment, and the run ends with the same bytes: the stage as DVC starts it."""
 
 import random
 import shutil
@@ -77,7 +77,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(undisturbed, proje
     assert victim.record()["progress"]["resumed"] is True
 
 
-def test_a_restart_goes_on_from_the_last_finished_epoch_past_a_torn_state(undisturbed, project):
+def test_a_restart_resumes_from_the_last_finished_epoch_past_a_torn_state(undisturbed, project):
     """SIGTERM in the run, then the newest state is torn: the one before is taken, and the end is the same."""
     victim = project(LONG)
     process = victim.start()
@@ -93,8 +93,8 @@ def test_a_restart_goes_on_from_the_last_finished_epoch_past_a_torn_state(undist
     one_before = sorted(finished_steps(victim))[-2]
     found = victim.run()
     assert found.returncode == 0
-    told, going_on = found.stdout.splitlines()[:2]
-    assert "is damaged and passed over" in told and going_on == f"Resuming at step {one_before} of 12."
+    message, going_on = found.stdout.splitlines()[:2]
+    assert "is damaged and passed over" in message and going_on == f"Resuming at step {one_before} of 12."
     assert victim.results() == undisturbed.results()
 
 

@@ -49,8 +49,8 @@ def test_the_best_and_the_last_weights_are_kept_by_validation(finished):
     accuracies = [row["val_accuracy"] for row in rows]
     best = model["checkpoints"]["best"]
     # Of equally accurate epochs, the one with the least cross entropy.
-    wanted = max(range(3), key=lambda number: (accuracies[number], -rows[number]["val_cross_entropy"]))
-    assert best == {"epoch": wanted + 1, "val_accuracy": max(accuracies)}
+    expected = max(range(3), key=lambda number: (accuracies[number], -rows[number]["val_cross_entropy"]))
+    assert best == {"epoch": expected + 1, "val_accuracy": max(accuracies)}
     assert model["checkpoints"]["last"] == {"epoch": 3, "val_accuracy": accuracies[-1]}
     images = np.load(str(finished.folder / "data/faces/val.npy"))[:, 4:52, 4:52]
     for which, epoch in (("best", best["epoch"]), ("last", 3)):
@@ -140,14 +140,14 @@ def test_a_second_run_is_equal_byte_for_byte_whatever_the_threads_that_prepare(f
     assert not stale.exists()
 
 
-def test_balanced_class_weights_change_the_loss_and_unfinished_runs_are_told(finished, project, capsys):
+def test_balanced_class_weights_change_the_loss_and_unfinished_runs_are_listed(finished, project, capsys):
     """Of the 40 pictures two classes have 5 and the others 6, so their weights differ a little."""
     other = project({"train.class_weights": "balanced", "train.epochs": 1})
     left = other.folder / ".covpool/training/cpu-0123456789abcdef/step-00000007"
     left.mkdir(parents=True)
     (left / "variables").write_bytes(bytes(3 << 20))
     other.trainer().run()
-    assert "Unfinished runs of 'cpu' with other settings keep 3 MB" in capsys.readouterr().out
+    assert "Unfinished runs of 'cpu' with other settings use 3 MB" in capsys.readouterr().out
     assert left.exists()
     found, plain = history(other)[0], history(finished)[0]
     assert found["cross_entropy"] != plain["cross_entropy"]
@@ -178,7 +178,7 @@ def test_a_run_can_start_from_a_checkpoint(finished, project):
 @pytest.mark.parametrize("given", ["", "0" * 64])
 def test_a_checkpoint_of_other_content_than_is_said_stops_the_run(finished, project, given):
     prefix = str(finished.folder / "models/cpu/last")
-    with pytest.raises(CheckpointError, match=f"has the hash {artifacts.checkpoint_hash(prefix)}"):
+    with pytest.raises(CheckpointError, match=f"expected the hash of .*{artifacts.checkpoint_hash(prefix)}"):
         project({"train.pretrained_model": prefix, "train.pretrained_hash": given}).trainer().run()
 
 
@@ -199,9 +199,9 @@ def test_after_an_interrupt_in_an_epoch_the_run_goes_on_from_the_step(finished, 
 
     with monkeypatch.context() as patched:
         patched.setattr(TrainingGraph, "run_step", step)
-        with pytest.raises(Interrupted, match="interrupted after step 5 of 9; run again") as told:
+        with pytest.raises(Interrupted, match="interrupted after step 5 of 9; run the same command again") as message:
             run.run()
-    assert told.value.signal == signal.SIGINT and signal.getsignal(signal.SIGINT) is before
+    assert message.value.signal == signal.SIGINT and signal.getsignal(signal.SIGINT) is before
     assert run.state.newest_step() == 5 and not (same.folder / "models/cpu").exists()
     capsys.readouterr()
     same.trainer().run()
@@ -213,9 +213,9 @@ def test_after_an_interrupt_in_an_epoch_the_run_goes_on_from_the_step(finished, 
 def test_a_loss_that_is_not_finite_stops_the_run(project):
     wild = project({"train.schedule": [[0, 0.002], [1, 1e30]]})
     run = wild.trainer()
-    with pytest.raises(NotFinite) as told:
+    with pytest.raises(NotFinite) as message:
         run.run()
-    text = str(told.value)
+    text = str(message.value)
     assert "at learning rate 1e+30" in text and "Lower the learning rate" in text
     assert "step 5 (epoch 2): the loss is" in text and "CovPool2/fc_1/weights" in text
     assert "The state of step 3 is kept in" in text and run.state.newest_step() == 3
@@ -237,9 +237,9 @@ def test_matrices_without_eigenvalues_stop_the_run(project):
     weights = [tf.get_variable(name, [2], use_resource=True) for name in ("a", "b")]
     run.graph = SimpleNamespace(run_step=no_decomposition, score=no_decomposition, variables=weights, weight_norms=None)
     run.step = 3
-    with pytest.raises(NotFinite) as told:
+    with pytest.raises(NotFinite) as message:
         run._step(Weights(), epoch=1, rate=0.5)
-    assert str(told.value).startswith(
+    assert str(message.value).startswith(
         "step 4 (epoch 2): the covariance matrices are not finite, and these weights are not finite: b, at learning "
         "rate 0.5. No state was saved before it."
     )
@@ -255,29 +255,29 @@ def test_a_second_trainer_is_refused_and_a_failure_to_write_keeps_the_state(proj
     first = one.trainer()
     one.change({"train.epochs": 2})
     second = one.trainer()
-    told, original = [], Trainer._epoch
+    message, original = [], Trainer._epoch
 
     def epoch(self, session):
-        # The second one, while the first is at work.
-        with pytest.raises(StateError, match="another trainer is at work") as error:
+        # The second one, while the first one runs.
+        with pytest.raises(StateError, match="another process is training this run") as error:
             second.run()
-        told.append(str(error.value))
+        message.append(str(error.value))
         original(self, session)
 
     monkeypatch.setattr(Trainer, "_epoch", epoch)
     (one.folder / "runs").write_text("a file where a folder should be")
     with pytest.raises(StateError, match="the outputs could not be written"):
         first.run()
-    assert len(told) == 1 and ".covpool/cpu.lock" in told[0]
+    assert len(message) == 1 and ".covpool/cpu.lock" in message[0]
     assert first.state.newest_step() == 1
 
 
 @pytest.mark.parametrize(
     "changes, word",
     [
-        ({"normalise.size": 60}, "wanted are 68x68"),
-        ({"normalise.margin": 5}, "wanted are 58x58"),
-        ({"dataset.classes": ["anger", "disgust"]}, "wanted are anger, disgust"),
+        ({"normalise.size": 60}, "at least 68x68"),
+        ({"normalise.margin": 5}, "at least 58x58"),
+        ({"dataset.classes": ["anger", "disgust"]}, "expected faces of the classes anger, disgust"),
     ],
 )
 def test_faces_that_do_not_fit_the_parameters_stop_the_run_at_once(project, changes, word):
@@ -285,10 +285,13 @@ def test_faces_that_do_not_fit_the_parameters_stop_the_run_at_once(project, chan
         project(changes).trainer()
 
 
-def test_the_stage_tells_errors_in_a_line(project):
+def test_the_stage_reports_an_error_in_one_line(project):
     broken = project()
     (broken.folder / "data/faces/train.npy").unlink()
     found = broken.run()
     assert found.returncode == 1 and found.stdout == ""
-    assert found.stderr == "train: data/faces/train.npy is missing: run the stage normalise.\n"
+    assert (
+        found.stderr
+        == "train: data/faces/train.npy is missing. Run the stage normalise again: `dvc repro normalise`.\n"
+    )
     assert json.loads((broken.folder / "data/faces/classes.json").read_text()) == list(training_project.CLASSES)

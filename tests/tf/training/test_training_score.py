@@ -56,23 +56,23 @@ def scores(tmp_path, monkeypatch, capsys):
     return run
 
 
-def close(found, wanted, names):
+def close(found, expected, names):
     assert set(found) == set(names)
     for name in names:
-        assert found[name].dtype == np.float32 and found[name].shape == wanted[name].shape
-        assert np.abs(found[name] - wanted[name]).max() < 1e-3 * np.abs(wanted[name]).max(), name
+        assert found[name].dtype == np.float32 and found[name].shape == expected[name].shape
+        assert np.abs(found[name] - expected[name]).max() < 1e-3 * np.abs(expected[name]).max(), name
 
 
 def test_a_checkpoint_of_the_original_scores_as_in_float64(original, scores):
-    folder, faces, wanted = original
+    folder, faces, expected = original
     options = ["--network", "covpoolnet2", "--normalisation", "none", "--batch-size", 2]
     found = scores("--checkpoint", folder / "model", "--faces", folder / "faces.npy", "--endpoints", *options)
     matrices = ("covariance", "bimap", "reeig", "logeig")
-    close(found, wanted, ("logits", "probabilities", "embeddings") + matrices)
+    close(found, expected, ("logits", "probabilities", "embeddings") + matrices)
     assert found["embeddings"].shape == (5, 24) and found["covariance"].shape == (5, 256, 256)
     np.save(str(folder / "wide.npy"), np.pad(faces, ((0, 0), (6, 6), (6, 6), (0, 0)), "constant").astype(np.float32))
     headless = scores("--checkpoint", folder / "headless", "--faces", folder / "wide.npy", *options)
-    close(headless, wanted, ("embeddings",))
+    close(headless, expected, ("embeddings",))
     np.testing.assert_array_equal(headless["embeddings"], found["embeddings"])
 
 
@@ -87,8 +87,8 @@ def test_a_model_of_ours_scores_as_in_float64(finished, scores, which):
     model = finished.folder / "models/cpu"
     found = scores("--model", model, "--which", which, "--faces", finished.folder / "data/faces/val.npy")
     images = networks_truth.standardised(faces[:, 4:52, 4:52])
-    wanted = networks_truth.forward(weights_of(model / which), images, "covpoolnet2", pooling="average")
-    close(found, wanted, ("logits", "probabilities", "embeddings"))
+    expected = networks_truth.forward(weights_of(model / which), images, "covpoolnet2", pooling="average")
+    close(found, expected, ("logits", "probabilities", "embeddings"))
 
 
 def test_evaluation_writes_what_the_model_predicts(finished):
@@ -100,7 +100,7 @@ def test_evaluation_writes_what_the_model_predicts(finished):
     assert scores["accuracy"] == model["checkpoints"]["best"]["val_accuracy"]
     assert scores["epoch"] == model["checkpoints"]["best"]["epoch"]
     images = networks_truth.standardised(np.load(str(finished.folder / "data/faces/val.npy"))[:, 4:52, 4:52])
-    wanted = networks_truth.forward(
+    expected = networks_truth.forward(
         weights_of(finished.folder / "models/cpu/best"), images, "covpoolnet2", pooling="average"
     )["probabilities"]
     rows = (folder / "predictions.csv").read_text().splitlines()
@@ -108,7 +108,7 @@ def test_evaluation_writes_what_the_model_predicts(finished):
     for number, row in enumerate(rows[1:]):
         source, actual, predicted, confidence, *shares = row.split(",")
         assert source == f"val/{number}.png" and actual == scores["classes"][number % 7]
-        np.testing.assert_allclose([float(share) for share in shares], wanted[number], atol=1e-3)
+        np.testing.assert_allclose([float(share) for share in shares], expected[number], atol=1e-3)
         assert float(confidence) == max(map(float, shares))
         assert predicted == scores["classes"][int(np.argmax([float(share) for share in shares]))]
     assert artifacts.seal_is_intact(scores)
@@ -149,29 +149,29 @@ def test_another_build_reads_our_models_and_scores_the_same(finished, tmp_path, 
 def refused(capsys, *arguments):
     with pytest.raises(SystemExit) as left:
         score.main([str(each) for each in arguments] + ["--out", "scores.npz"])
-    told = str(left.value) if isinstance(left.value.code, str) else capsys.readouterr().err
-    assert "Traceback" not in told
-    return told
+    message = str(left.value) if isinstance(left.value.code, str) else capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
 
 
-def test_wrong_calls_are_told(tmp_path, monkeypatch, capsys, original, finished):
+def test_wrong_calls_are_refused(tmp_path, monkeypatch, capsys, original, finished):
     monkeypatch.chdir(tmp_path)
     folder = original[0]
     model = ("--model", finished.folder / "models/cpu")
     checkpoint = ("--checkpoint", folder / "model")
     faces = ("--faces", folder / "faces.npy")
     known = ("--network", "covpoolnet2", "--normalisation", "none")
-    assert "wanted either --model, or --checkpoint" in refused(capsys, *faces)
-    assert "wanted either --model, or --checkpoint" in refused(capsys, *faces, *model, *checkpoint)
-    assert "--checkpoint wants --network" in refused(capsys, *faces, *checkpoint, "--normalisation", "none")
-    assert "--normalisation goes with --checkpoint" in refused(capsys, *faces, *model, "--normalisation", "none")
-    assert "--batch-size is 0" in refused(capsys, *faces, *model, "--batch-size", 0)
+    assert "expected either --model, or --checkpoint" in refused(capsys, *faces)
+    assert "expected either --model, or --checkpoint" in refused(capsys, *faces, *model, *checkpoint)
+    assert "--checkpoint needs --network" in refused(capsys, *faces, *checkpoint, "--normalisation", "none")
+    assert "--normalisation belongs to --checkpoint" in refused(capsys, *faces, *model, "--normalisation", "none")
+    assert "--batch-size: expected 1 or more, got 0" in refused(capsys, *faces, *model, "--batch-size", 0)
     assert "params.yaml is missing" in refused(capsys, *faces, *model, "--device", "cpu")
     assert "absent/model.json is missing" in refused(capsys, *faces, "--model", "absent")
     assert "no checkpoint at absent" in refused(capsys, *faces, "--checkpoint", "absent", *known)
-    told = refused(capsys, *faces, *checkpoint, "--network", "covpoolnet", "--normalisation", "none")
-    assert "CovPoolNetwork/fc_2/weights: is missing" in told
-    assert "smaller than the network's input, 120x120" in refused(
+    message = refused(capsys, *faces, *checkpoint, "--network", "covpoolnet", "--normalisation", "none")
+    assert "CovPoolNetwork/fc_2/weights: is missing" in message
+    assert "at least 120x120 pixels, the network's input" in refused(
         capsys, *faces, *checkpoint, *known, "--image-size", 120
     )
     assert not list(tmp_path.iterdir())
@@ -183,19 +183,19 @@ def test_wrong_calls_are_told(tmp_path, monkeypatch, capsys, original, finished)
         (np.zeros((2, 48, 48), np.uint8), "[2, 48, 48]"),
         (np.zeros((2, 48, 48, 3)), "float64"),
         (np.zeros((1, 48, 48, 3), ">i2"), ">i2"),
-        (np.zeros((1, 40, 48, 3), np.uint8), "smaller than"),
+        (np.zeros((1, 40, 48, 3), np.uint8), "at least 48x48"),
         (np.full((1, 48, 48, 3), np.nan, np.float32), "not finite"),
-        (np.array([{}]), "no NumPy array"),
+        (np.array([{}]), "is not a NumPy array"),
     ],
     ids=["rank", "dtype", "integers", "small", "nan", "pickle"],
 )
-def test_faces_that_can_not_be_scored_are_told(tmp_path, monkeypatch, capsys, finished, array, word):
+def test_faces_that_can_not_be_scored_are_refused(tmp_path, monkeypatch, capsys, finished, array, word):
     monkeypatch.chdir(tmp_path)
     np.save("faces.npy", array, allow_pickle=True)
     assert word in refused(capsys, "--model", finished.folder / "models/cpu", "--faces", "faces.npy")
 
 
-def test_an_archive_of_arrays_is_told(tmp_path, monkeypatch, capsys, finished):
+def test_an_archive_of_arrays_is_refused(tmp_path, monkeypatch, capsys, finished):
     monkeypatch.chdir(tmp_path)
     np.savez("faces.npz", faces=np.zeros((1, 48, 48, 3), np.uint8))
     assert "archive of arrays" in refused(capsys, "--model", finished.folder / "models/cpu", "--faces", "faces.npz")
@@ -205,14 +205,14 @@ def test_any_number_of_faces_in_any_byte_order(tmp_path, monkeypatch, capsys, fi
     monkeypatch.chdir(tmp_path)
     faces = np.load(str(finished.folder / "data/faces/val.npy"))
     model = ("--model", finished.folder / "models/cpu")
-    wanted = scores(*model, "--faces", finished.folder / "data/faces/val.npy")
+    expected = scores(*model, "--faces", finished.folder / "data/faces/val.npy")
     for count in (0, 1, 5):
         np.save("swapped.npy", faces[:count].astype(">f4"))
         found = scores(*model, "--faces", "swapped.npy", "--batch-size", 4)
-        assert set(found) == set(wanted)
-        for name in wanted:
-            assert found[name].shape == (count,) + wanted[name].shape[1:]
-            np.testing.assert_allclose(found[name], wanted[name][:count], rtol=1e-4, atol=1e-4)
+        assert set(found) == set(expected)
+        for name in expected:
+            assert found[name].shape == (count,) + expected[name].shape[1:]
+            np.testing.assert_allclose(found[name], expected[name][:count], rtol=1e-4, atol=1e-4)
     np.save("scaled.npy", (faces[:2] / 255).astype(np.float32))
     score.main([str(each) for each in model] + ["--faces", "scaled.npy", "--out", "out/scores.npz"])
     assert capsys.readouterr().err == "scaled.npy: all values lie in 0..1; the network was trained on 0..255.\n"

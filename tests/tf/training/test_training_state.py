@@ -185,10 +185,10 @@ def test_a_disk_that_takes_no_more_keeps_the_last_good_state(tmp_path, values, m
 
         with monkeypatch.context() as patched:
             patched.setattr(state, "_flush", full)
-            with pytest.raises(StateError, match=word) as told:
+            with pytest.raises(StateError, match=word) as message:
                 save(work, values, 2, best=1)
-        assert os.strerror(number) in str(told.value) and "MB are free" in str(told.value)
-        assert "last good state is kept" in str(told.value)
+        assert os.strerror(number) in str(message.value) and "MB are free" in str(message.value)
+        assert "last good state is kept" in str(message.value)
     assert restored(folder, values) == (1, 1.0)
     assert not list(folder.glob("*.writing"))
 

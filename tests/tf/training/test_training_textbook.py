@@ -39,13 +39,13 @@ def on_four_pictures():
 
 def gradients_of_textbook(dtype, weights, images, labels):
     built = textbook.build(dtype=dtype)
-    wanted = {name: each for name, each in built.gradients.items() if name != "centers"}
+    expected = {name: each for name, each in built.gradients.items() if name != "centers"}
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for name, value in weights.items():
             built.variables[name].load(value, session)
         feed = {built.images: images, built.labels: labels}
-        found, loss = session.run([wanted, built.cross_entropy + built.center], feed)
+        found, loss = session.run([expected, built.cross_entropy + built.center], feed)
     found[problem.BIMAP] = problem.tangent(weights[problem.BIMAP], found[problem.BIMAP])
     return dict(found, loss=loss)
 
