@@ -8,9 +8,6 @@ from covpool.config import load_params, run_options
 from covpool.export.exporting import MODEL_FILE, ExportError, Request, export
 from covpool.pipeline import artifacts, interpreter
 
-#: Folder of the exports, a folder for each run; the record of the figures lies beside it.
-EXPORTS = Path("exports")
-
 
 def request(
     run: str, which: str | None = None, weights: str = "", faces: Path | None = None, target: Path | None = None
@@ -52,7 +49,7 @@ def request(
             context,
             interpreter.environment(run, options),
         ),
-        target or EXPORTS / run,
+        target or artifacts.EXPORTS / run,
     )
 
 
@@ -62,7 +59,7 @@ def export_run(run: str) -> dict:
     record = export(asked, target)
     names = ("bytes", "largest_difference", "ms_per_face_batch_1", "ms_per_face_batch_16")
     figures = {"exported": int(record["exported"]), **{name: record[name] for name in names}}
-    artifacts.write_json(EXPORTS / f"{run}.json", figures)
+    artifacts.write_json(artifacts.EXPORTS / f"{run}.json", figures)
     return record
 
 
@@ -78,7 +75,7 @@ def sentence(path: Path, record: dict) -> str:
 def report(run: str, record: dict) -> str:
     """What the stage says at its end."""
     if record["exported"]:
-        return f"export: {sentence(EXPORTS / run / MODEL_FILE, record)}"
+        return f"export: {sentence(artifacts.EXPORTS / run / MODEL_FILE, record)}"
     return f"export: {run}: no model was written: {'; '.join(record['reasons'])}"
 
 

@@ -25,6 +25,7 @@ NORMALISE_COUNTS = Path("data/normalise.json")
 MODELS = Path("models")
 RUNS = Path("runs")
 EVALUATION = Path("evaluation")
+EXPORTS = Path("exports")
 REPORTS = Path("reports")
 
 SPLITS = ("train", "val", "test")

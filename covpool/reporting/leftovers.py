@@ -1,8 +1,8 @@
-"""Moves what other runs left in `runs/` and `evaluation/` out of the report's dependencies.
+"""Moves what other runs left in `runs/`, `evaluation/` and `exports/` out of the report's dependencies.
 
-DVC can't make a stage depend on the files of a list of runs, so the report depends on the two folders as a whole. A run
-that is no longer in `devices` leaves its files there. The report would then depend on files that
-it does not read, and another clone, which never had them, would find it out of date. DVC does not remove such files.
+DVC can't make a stage depend on the files of a list of runs, so the report depends on the three folders as a whole. A
+run that is no longer in `devices` leaves its files there. The report would then depend on files that it does not read,
+and another clone, which never had them, would find it out of date. DVC does not remove such files.
 """
 
 import shutil
@@ -27,9 +27,9 @@ def set_aside(root: Path | str, devices: Sequence[str]) -> list[Path]:
         The paths that were moved, relative to `root`. They replace older files of the same name.
     """
     root, moved = Path(root), []
-    for folder in (artifacts.RUNS, artifacts.EVALUATION):
+    for folder in (artifacts.RUNS, artifacts.EVALUATION, artifacts.EXPORTS):
         left = sorted((root / folder).iterdir()) if (root / folder).is_dir() else []
-        for path in (path for path in left if path.name not in devices):
+        for path in (path for path in left if path.name.removesuffix(".json") not in devices):
             target = root / LEFT_OUT / folder / path.name
             _remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from covpool.pipeline import artifacts
 from covpool.reporting import accuracy, charts, gallery, sentences, tables, wording
 from covpool.reporting.dataset import DataSet, face_totals, read_dataset
+from covpool.reporting.exported import export_table
 from covpool.reporting.published import published_figures
 from covpool.reporting.runs import Evaluation, Run
 from covpool.reporting.work import flatten
@@ -77,6 +78,7 @@ def render(root: Path, runs: Sequence[Run], comparison: dict) -> str:
         reference_table=tables.reference_table(comparison),
         figures_table=tables.figures_table(comparison),
         conditions_table=tables.conditions_table(comparison),
+        export_table=export_table(root, runs),
         published_statement=sentences.published_statement(comparison),
         published=published_figures(),
         charts=_charts(usable),
