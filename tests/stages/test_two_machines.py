@@ -69,7 +69,7 @@ def test_each_run_refuses_on_the_other_machine(walk):
 
 
 def test_a_report_of_what_there_is_says_what_is_missing(walk):
-    assert "Run b is missing, its figures are left out: runs/b/run.json does not exist." in walk["partial table"]
+    assert "Run b is missing and has no figures here: runs/b/run.json does not exist." in walk["partial table"]
     assert "covpoolnet2" in walk["partial table"]
 
 
