@@ -1,5 +1,6 @@
 """The page in Chromium: a photo, a camera, the keyboard; and that nothing leaves the page's own address."""
 
+import base64
 import csv
 import io
 import re
@@ -10,6 +11,7 @@ import pytest
 from skimage import data
 
 from tests.serve.browser import CHROMIUM, DRIVER, chromium
+from tests.serve.conftest import png
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
 
@@ -67,6 +69,39 @@ def test_a_photo_becomes_a_card(page, photo):
     assert page.run(sizes) == [128, 128]
     page.run("document.querySelector('.toggle input').click()")
     assert page.run("return document.querySelector('.card .map').hidden") is True
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new ClipboardEvent('paste', {clipboardData: data, bubbles: true})",
+        "new DragEvent('drop', {dataTransfer: data})",
+    ],
+)
+def test_photos_can_be_pasted_and_dropped(page, portrait, event):
+    page.run(
+        "const bytes = Uint8Array.from(atob(arguments[0]), (each) => each.charCodeAt(0));"
+        "const data = new DataTransfer();"
+        "data.items.add(new File([bytes], 'one.png')); data.items.add(new File([bytes], 'two.png'));"
+        f"document.dispatchEvent({event});",
+        base64.b64encode(portrait).decode(),
+    )
+    page.wait("return document.querySelectorAll('#history tr td:nth-child(4)').length === 2")
+    names = page.run(
+        "return [...document.querySelectorAll('#history td:nth-child(2)')].map((each) => each.textContent)"
+    )
+    assert names == ["two.png", "one.png"]
+
+
+def test_each_face_of_a_photo_gets_a_card(page, tmp_path):
+    half = data.astronaut()[20:240, 110:330]
+    (tmp_path / "two.png").write_bytes(png(np.concatenate([half, half[:, ::-1]], axis=1)))
+    page.type("#files", str(tmp_path / "two.png"))
+    page.wait("return document.querySelectorAll('.card').length === 2")
+    assert page.run("return document.querySelectorAll('.card')[1].querySelector('h3').textContent").startswith(
+        "Face 2: "
+    )
+    assert page.run("return document.querySelectorAll('#overlay rect').length") == 2
 
 
 def test_the_history_can_be_downloaded_as_csv(page, photo):

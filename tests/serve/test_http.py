@@ -168,7 +168,7 @@ def test_only_this_computer_is_listened_to(server):
 
 
 def test_too_many_requests_are_refused_and_the_server_recovers(model_file, portrait):
-    with running(model_file) as (_, port):
+    with running(model_file) as (process, port):
         waiting = []
         try:
             head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: image/png\r\n"
@@ -187,6 +187,7 @@ def test_too_many_requests_are_refused_and_the_server_recovers(model_file, portr
             statuses = list(pool.map(lambda _: post(port, b"")[0], range(2 * int(BURST))))
         assert 400 in statuses and 429 in statuses
         assert _until(lambda: post(port, portrait), lambda answer: answer[0] == 200)
+    assert process.returncode == 0, process.stderr
 
 
 def _until(ask, right, seconds=10):
