@@ -78,7 +78,9 @@ def set_up(build, tests):
     ascend = os.environ.get("COVPOOL_TF_PYTHON")
     if ascend:
         if subprocess.run([str(REQUIREMENTS.parent / "stages" / "tf"), "-c", ""]).returncode:
-            raise SetupError("COVPOOL_TF_PYTHON can't be used (see above).")
+            raise SetupError(
+                "COVPOOL_TF_PYTHON can't be used (see above). Correct it or unset it, then run this again."
+            )
         also = ", for the tests with pytest, hypothesis, scipy and mpmath" if tests else ""
         say(f"TensorFlow: the interpreter in COVPOOL_TF_PYTHON, {ascend}{also}")
     else:
@@ -318,7 +320,7 @@ def in_parallel(jobs):
 def run(command, what):
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     if subprocess.run(command, env=environment, close_fds=False).returncode:
-        raise SetupError(f"{what} failed (see above). Run the same command again when that is repaired.")
+        raise SetupError(f"{what} failed (see above). Fix the cause, then run the same command again.")
 
 
 def say(text):

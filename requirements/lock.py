@@ -31,7 +31,7 @@ def main():
     options = parser.parse_args()
     unknown = set(options.names) - set(interpreters)
     if unknown:
-        parser.error("no {}: wanted some of {}".format(", ".join(sorted(unknown)), ", ".join(interpreters)))
+        parser.error("expected one or more of {}, got {}".format(", ".join(interpreters), ", ".join(sorted(unknown))))
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([str(Path(folder) / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv"], check=True)

@@ -36,7 +36,7 @@ def check_together(params: Params, wrong: List[str]) -> None:
         )
     if params.train.random_crop and not params.normalise.margin:
         wrong.append(
-            "train.random_crop: expected false, as normalise.margin is 0 and leaves no room to shift, got true"
+            "train.random_crop: expected false, because normalise.margin is 0 and there is no room to shift, got true"
         )
     if params.evaluate.splits == ("test",) and params.dataset.kind == "rendered" and not params.dataset.rendered.test:
         wrong.append(
@@ -122,9 +122,7 @@ def _check_dataset(dataset: Dataset, wrong: List[str]) -> None:
     if dataset.kind == "rendered":
         _check_rendered(dataset, wrong)
     elif dataset.url and dataset.source != RECIPES:
-        wrong.append(
-            f"dataset.source: expected {RECIPES}, as dataset.url says where the pictures are, got {dataset.source!r}"
-        )
+        wrong.append(f"dataset.source: expected {RECIPES}, because dataset.url is set, got {dataset.source!r}")
     elif not dataset.url and Path(dataset.source) == Path(RECIPES):
         wrong.append(
             f"dataset.source: expected the path of your pictures for kind {dataset.kind}, got {dataset.source!r}, "

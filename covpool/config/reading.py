@@ -79,7 +79,7 @@ def build_section(name: str, content: Any, origin: str) -> Any:
 
 def _raise(origin, wrong):
     if wrong:
-        count = "1 thing is wrong" if len(wrong) == 1 else f"{len(wrong)} things are wrong"
+        count = "1 problem" if len(wrong) == 1 else f"{len(wrong)} problems"
         raise ParamsError("\n".join([f"{origin}: {count}", *("  " + line for line in wrong)]))
 
 

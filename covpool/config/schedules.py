@@ -32,14 +32,14 @@ def check_schedule(pairs: Iterable) -> Pairs:
     found = []
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"not a pair: {pair!r}")
+            raise ValueError(f"expected a pair of first epoch and rate, got {pair!r}")
         epoch, rate = pair
         if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in pair) or int(epoch) != epoch:
-            raise ValueError(f"not an epoch and a rate: {pair!r}")
+            raise ValueError(f"expected a whole epoch and a rate, got {pair!r}")
         if not 0 < rate < float("inf"):
             raise ValueError(f"a rate must be above 0, got {rate!r}")
         if (not found and epoch != 0) or (found and epoch <= found[-1][0]):
-            raise ValueError(f"first epochs must rise from 0, got {epoch!r}")
+            raise ValueError(f"first epochs must start at 0 and increase, got {epoch!r}")
         found.append((int(epoch), float(rate)))
     return tuple(found)
 

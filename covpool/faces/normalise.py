@@ -89,7 +89,7 @@ def normalise_dataset(
     for name in classes:
         fault = vocabulary.name_fault(name)
         if fault:
-            raise NormaliseError(f"{fault}: no class can have this name")
+            raise NormaliseError(f"{fault}: rename this class")
     if detector != "none":
         detectors.shared(detector)  # A missing package is an error before any work is done.
     sizes = _count(manifest, classes)
@@ -144,11 +144,13 @@ def _count(manifest: Path, classes: Sequence[str]) -> dict[str, int]:
             raise NormaliseError(f"{where}: sha256: expected 64 hexadecimal digits, got {row['sha256']!r}")
         path = PurePosixPath(row["path"])
         if path.is_absolute() or ".." in path.parts:
-            raise NormaliseError(f"{where}: the path must be below the folder of the pictures")
+            raise NormaliseError(
+                f"{where}: path: expected a path below the folder of the pictures, got {row['path']!r}"
+            )
         counted[row["split"]] += 1
     if not counted:
         raise NormaliseError(
-            f"{manifest}: expected at least one picture with status ok; its column `reason` says why not"
+            f"{manifest}: expected at least one picture with status ok, got none. The column `reason` says why."
         )
     return {split: counted[split] for split in artifacts.SPLITS if counted[split]}
 

@@ -50,7 +50,7 @@ def _quoted(text):
     if _PLAIN.match(text) and text.casefold() not in _NO_TEXT:
         return text
     if re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text):
-        raise ValueError(f"wanted text without control characters, in UTF-8, given {text!r}")
+        raise ValueError(f"expected text in UTF-8 without control characters, got {text!r}")
     # OmegaConf would look ${...} up; a backslash before it, and two for each backslash that was there, say that it is
     # meant as it stands.
     if "${" in text:
@@ -62,8 +62,8 @@ def git_problem():
     """What would keep DVC from recording an experiment as a commit, which it finds out at the very end; "": nothing."""
     if _git("rev-parse", "--quiet", "--verify", "HEAD").returncode:
         return (
-            "the project is no Git repository with a commit, and `dvc exp run` records each run in one. Clone it with "
-            "Git, or run `git init && git add -A && git commit -m start` here."
+            "the project is not a Git repository with a commit, but `dvc exp run` records each run in one. Clone it "
+            "with Git, or run `git init && git add -A && git commit -m start` here."
         )
     configured = not (_git("config", "user.name").returncode or _git("config", "user.email").returncode)
     by_environment = all(
@@ -72,7 +72,7 @@ def git_problem():
     if configured or by_environment:
         return ""
     return (
-        "Git does not know who you are, and `dvc exp run` records each run in a commit. Say it once: "
+        "Git does not know your name, but `dvc exp run` records each run in a commit. Set it once: "
         '`git config --global user.name "Your Name"` and `git config --global user.email you@example.org`.'
     )
 

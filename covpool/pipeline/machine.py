@@ -88,6 +88,6 @@ def place_problem() -> str:
     if place.isascii():
         return ""
     return (
-        f"the path {place} has letters beyond ASCII, which DVC's queued and temporary experiments can't handle "
+        f"the path {place} has characters outside ASCII, which DVC's queued and temporary experiments can't handle "
         "(`dvc exp run --queue` and `--temp`). `dvc repro` and plain `dvc exp run` work."
     )

@@ -85,9 +85,9 @@ def system_error(error: OSError) -> str:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         where = f"{place}: {error.strerror}" if place else error.strerror
-        return f"no permission to read or write {where}. Look at `ls -ld` of it and of its folder."
+        return f"no permission to read or write {where}. Check its permissions and those of its folder with `ls -ld`."
     if place:
-        return f"{place}: {error.strerror}. Look at this file or folder, then run the same command again."
+        return f"{place}: {error.strerror}. Check this file or folder, then run the same command again."
     return str(error)
 
 

@@ -73,7 +73,7 @@ def find_model(name: str | None) -> Path:
         from covpool.config import PARAMS_FILE, ParamsError, load_params
 
         if not PARAMS_FILE.is_file():
-            raise ModelError("expected --model FILE.onnx: there is no params.yaml here that names a run")
+            raise ModelError("expected --model FILE.onnx, because this folder has no params.yaml that names a run")
         try:
             name = load_params().devices[0]
         except ParamsError as error:

@@ -48,7 +48,9 @@ class Explainer:
             if each.name.endswith(("/kernel", "/bias")) and not each.name.startswith("Conv")
         }
         if "fc_1/kernel" not in arrays:
-            raise ModelError(f"{model.path}: lacks the layer fc_1. Export the network again.")
+            raise ModelError(
+                f"{model.path}: expected a network with the layer fc_1, which is missing. Export the network again."
+            )
         names = [name for name in ("fc_1", "fc_2", "Bottleneck", "Logits") if name + "/kernel" in arrays]
         # Of each layer: kernel, bias, and whether a ReLU follows.
         self._layers = [

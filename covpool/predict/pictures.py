@@ -62,7 +62,7 @@ class Album:
             self._source = frame.source
             if not self._video.isOpened():
                 self._video = None
-                raise InputError(f"--annotate: {path} can't be written as a video")
+                raise InputError(f"--annotate: can't write the video {path}. Check that this folder can be written to")
         if picture.shape[1::-1] != self._size:
             picture = picture[: self._size[1], : self._size[0]]
             if picture.shape[1::-1] != self._size:
@@ -86,5 +86,7 @@ def _write(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     whole, content = cv2.imencode(path.suffix, pixels[..., ::-1])
     if not whole:
-        raise InputError(f"{path}: a picture of {pixels.shape[1]}x{pixels.shape[0]} can't be written")
+        raise InputError(
+            f"{path}: can't write a picture of {pixels.shape[1]}x{pixels.shape[0]} pixels as {path.suffix}"
+        )
     path.write_bytes(content.tobytes())

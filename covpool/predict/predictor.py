@@ -117,14 +117,14 @@ class Predictor:
             InputError: an option has a wrong value.
             DetectorMissing: the package of the detector is not installed.
         """
-        for name, value, right in (
-            ("min_face", min_face, min_face >= 1),
-            ("batch", batch, batch >= 1),
-            ("fallback", fallback, fallback in FALLBACKS),
-            ("min_score", min_score, min_score is None or 0 <= min_score <= 1),
+        for name, value, right, expected in (
+            ("min_face", min_face, min_face >= 1, "1 or more"),
+            ("batch", batch, batch >= 1, "1 or more"),
+            ("fallback", fallback, fallback in FALLBACKS, f"one of {', '.join(FALLBACKS)}"),
+            ("min_score", min_score, min_score is None or 0 <= min_score <= 1, "None or 0 to 1"),
         ):
             if not right:
-                raise InputError(f"{name}: got {value!r}; see the documentation of Predictor")
+                raise InputError(f"{name}: expected {expected}, got {value!r}")
         self.model = model if isinstance(model, Model) else Model(model, threads)
         crop = self.model.metadata["crop"]
         self.min_face, self.fallback, self.batch = min_face, fallback, batch

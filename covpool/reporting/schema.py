@@ -29,7 +29,7 @@ Count = Annotated[int, Field(ge=1, lt=int(LARGEST))]
 
 def _epoch_first(pair):
     if pair[0] < 0 or pair[0] % 1:
-        raise ValueError("has a schedule whose pairs do not begin with an epoch")
+        raise ValueError("must have an epoch as the first number of each pair of the schedule")
     return pair
 
 
@@ -145,18 +145,20 @@ class Scores(_Content):
     def _agrees(self) -> "Scores":
         size = len(self.classes)
         if len(set(self.classes)) < size:
-            raise ValueError("names a class twice")
+            raise ValueError("lists a class twice")
         if [len(row) for row in self.confusion] != [size] * size:
-            raise ValueError(f"has no confusion table of {size} rows of {size} counts")
+            raise ValueError(f"must have a confusion table of {size} rows of {size} counts")
         if [row.name for row in self.per_class] != self.classes:
-            raise ValueError("has no row of images, precision, recall and f1 for each class")
+            raise ValueError(
+                "must have one row of images, precision, recall and f1 for each class, in the order of the classes"
+            )
         confusion = np.array(self.confusion, dtype=float)
         total = confusion.sum()
         if not same_number(total, self.images):
-            raise ValueError(f"counts {shown(self.images)} images, but its confusion table {total:.0f}")
+            raise ValueError(f"says {shown(self.images)} images, but its confusion table has {total:.0f}")
         accuracy = np.trace(confusion) / total if total else math.nan
         if not same_number(accuracy, self.accuracy):
-            raise ValueError(f"says accuracy {shown(self.accuracy)}, but its confusion table {accuracy:.6g}")
+            raise ValueError(f"says accuracy {shown(self.accuracy)}, but its confusion table gives {accuracy:.6g}")
         return self
 
 
@@ -210,7 +212,7 @@ def scores_problem(scores: object, split: str) -> str | None:
         return "scores.json was edited after the evaluation wrote it: its content hash does not match"
     found = problem(Scores, "scores.json", scores)
     if not found and scores["split"] != split:
-        return f"scores.json is of the split {scores['split']!r}, expected {split!r}"
+        return f"scores.json is for the split {scores['split']!r}, expected {split!r}"
     return found
 
 

@@ -38,8 +38,8 @@ def evaluate(params, name: str, root: Path) -> dict:
     splits = [split for split in wanted.splits if split in there]
     if not splits:
         raise artifacts.ArtifactError(
-            f"evaluate.splits is [{', '.join(wanted.splits)}], and the data set has only "
-            f"{', '.join(there) or 'nothing'}: name a split that it has."
+            f"evaluate.splits: expected at least one split of the data set ({', '.join(there) or 'it has none'}), got "
+            f"[{', '.join(wanted.splits)}]. Correct it in params.yaml."
         )
     for split in wanted.splits:
         if split not in there:

@@ -354,4 +354,4 @@ def make_optimizer(train, learning_rate: tf.Tensor) -> tf.train.Optimizer:
         return tf.train.RMSPropOptimizer(learning_rate, options.decay, options.momentum, options.epsilon)
     if train.optimizer == "MOM":
         return tf.train.MomentumOptimizer(learning_rate, train.mom.momentum, use_nesterov=train.mom.nesterov)
-    raise ValueError(f"train.optimizer is {train.optimizer!r}")
+    raise ValueError(f"train.optimizer: expected ADAGRAD, ADADELTA, ADAM, RMSPROP or MOM, got {train.optimizer!r}")

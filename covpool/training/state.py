@@ -133,7 +133,7 @@ class WorkingState:
             # TensorFlow's builds report a damaged checkpoint in different ways: OpError, ValueError, RuntimeError.
             except (OSError, KeyError, ValueError, RuntimeError, artifacts.ArtifactError, tf.errors.OpError) as error:
                 reason = str(error).split("\n")[0]
-                print(f"The state {place} is damaged and passed over: {reason}", flush=True)
+                print(f"The state {place} is damaged and will be skipped: {reason}", flush=True)
                 _remove(place)
         return None
 

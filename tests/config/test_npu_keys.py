@@ -111,7 +111,7 @@ def test_a_key_that_the_adapter_would_pass_over_or_die_of_is_refused(parameter_m
     "options, message",
     [
         ({"parameter_map": []}, "expected keys of the adapter's parameter_map with their values, or {}, got []"),
-        ({"parameter_map": {"dump_mode": "sump", "graph_run_mode": 2}}, "2 things are wrong"),
+        ({"parameter_map": {"dump_mode": "sump", "graph_run_mode": 2}}, "2 problems"),
         ({"parameter_map": {"precision_mode_v2": "origin"}}, "precision_mode: expected '' with parameter_map"),
         ({"precision_mode": "fp16"}, "precision_mode: expected one of '', allow_fp32_to_fp16"),
         ({"loss_scaling": "on"}, "loss_scaling: expected one of off, dynamic, fixed, got 'on'"),

@@ -85,7 +85,7 @@ def test_the_shipped_file_is_valid_and_every_key_is_explained():
         ("device_options.cpu.kind", "tpu", "device_options.cpu.kind: expected one of cpu, gpu"),
         ("spd.maximum", 1e-9, "spd.maximum: expected"),
         ("evaluate.splits", "test", "evaluate.splits: expected a list of 1 or more different ones of train, val, test"),
-        ("normalise.margin", 0, "train.random_crop: expected false, as normalise.margin is 0"),
+        ("normalise.margin", 0, "train.random_crop: expected false, because normalise.margin is 0"),
         ("normalise.scheduler", "10.0.0.1:8786", "expected tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler"),
         ("normalise.detector", "haar", "normalise.detector: expected one of mtcnn, yuface, none"),
         ("train.pretrained_hash", "abc", "train.pretrained_hash: expected 64 digits of 0-9a-f, or '', got 'abc'"),
@@ -118,7 +118,7 @@ def addressed(**changes):
         ({"url": "s3://bucket/x", "endpoint": "host"}, "dataset.endpoint: expected http(s)://host"),
         ({"url": "s3://bucket/x?y"}, "dataset.url: expected no ? and # in a bucket's address"),
         ({"url": "s3://bucket/x/", "sha256": "0" * 64}, "dataset.sha256: a folder has no checksum"),
-        ({"source": "/faces"}, "dataset.source: expected covpool/rendered, as dataset.url says where"),
+        ({"source": "/faces"}, "dataset.source: expected covpool/rendered, because dataset.url is set"),
         ({"kind": "rendered"}, "dataset.url and dataset.sha256: expected '' for kind rendered"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_mistyped_key_gets_a_suggestion_and_the_right_one_is_missed():
 def test_all_wrong_things_are_told_at_once():
     content = changed("train.batch_size", 0)
     content["spd"]["ridge"] = "x"
-    assert "2 things are wrong" in refused(content)
+    assert "2 problems" in refused(content)
 
 
 @pytest.mark.parametrize("place", ["devices: [cpu]\n", "  batch_size: 16 "])
@@ -256,7 +256,7 @@ def test_missing_and_broken_files(tmp_path):
 def test_a_section_is_rebuilt_from_a_record():
     network = config.load_params().network
     assert config.build_section("network", config.as_plain(network), "model.json") == network
-    with pytest.raises(config.ParamsError, match="model.json: 1 thing is wrong\n  network.pooling: expected one of"):
+    with pytest.raises(config.ParamsError, match="model.json: 1 problem\n  network.pooling: expected one of"):
         config.build_section("network", dict(config.as_plain(network), pooling="max"), "model.json")
 
 

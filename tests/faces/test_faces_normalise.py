@@ -257,7 +257,7 @@ def test_a_manifest_without_usable_rows_or_columns_is_an_error(dataset, noise):
         ({"margin": -1}, "margin -1"),
         ({"min_score": 1.5}, "min_score must be between 0 and 1, got 1.5"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
-        ({"classes": ("anger", "worst")}, "'worst' is the name of .*no class can have this name"),
+        ({"classes": ("anger", "worst")}, "'worst' is the name of .*rename this class"),
     ],
 )
 def test_wrong_options_are_errors_by_name(dataset, noise, options, message):

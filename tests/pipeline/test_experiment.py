@@ -41,7 +41,7 @@ def test_text_stays_text(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["two\nlines", "\x07", "not UTF-8: \udcff"])
 def test_what_yaml_cannot_hold_is_refused_by_key(text):
-    with pytest.raises(ValueError, match="^dataset.source: wanted text without control characters"):
+    with pytest.raises(ValueError, match="^dataset.source: expected text in UTF-8 without control characters"):
         experiment.override("dataset.source", text)
 
 
@@ -139,4 +139,4 @@ def test_without_an_identity_git_is_told_before_the_run(project, tmp_path, monke
             monkeypatch.setenv(name, value)
     assert experiment.git_problem() == ""
     monkeypatch.chdir(tmp_path)
-    assert "no Git repository with a commit" in experiment.git_problem()
+    assert "not a Git repository with a commit" in experiment.git_problem()

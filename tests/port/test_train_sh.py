@@ -108,7 +108,10 @@ def test_any_name_of_a_folder_arrives(data, tmp_path):
     assert (found.dataset.source, found.train.pretrained_model) == (str(odd), str(odd / "model-1"))
     (tmp_path / "one\nline.index").write_bytes(b"x")
     done = run("--data_dir", str(odd), "--pretrained_model", str(tmp_path / "one\nline"))
-    assert done.returncode == 1 and "train.pretrained_model: wanted text without control characters" in done.stderr
+    assert (
+        done.returncode == 1
+        and "train.pretrained_model: expected text in UTF-8 without control characters" in done.stderr
+    )
 
 
 def test_a_link_to_it_works_from_elsewhere(data, tmp_path):

@@ -94,7 +94,7 @@ def test_a_restart_resumes_from_the_last_finished_epoch_past_a_torn_state(undist
     found = victim.run()
     assert found.returncode == 0
     message, going_on = found.stdout.splitlines()[:2]
-    assert "is damaged and passed over" in message and going_on == f"Resuming at step {one_before} of 12."
+    assert "is damaged and will be skipped" in message and going_on == f"Resuming at step {one_before} of 12."
     assert victim.results() == undisturbed.results()
 
 

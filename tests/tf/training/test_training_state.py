@@ -123,7 +123,7 @@ def test_a_damaged_state_is_told_and_the_one_before_is_taken(tmp_path, values, d
         save(work, values, 2, best=2)
     damage(folder / "step-00000002")
     assert restored(folder, values) == (1, 1.0)
-    assert "step-00000002 is damaged and passed over" in capsys.readouterr().out
+    assert "step-00000002 is damaged and will be skipped" in capsys.readouterr().out
     assert restored(folder, values) == (1, 1.0)
     assert capsys.readouterr().out == ""
 
