@@ -180,7 +180,8 @@ def test_an_environment_without_its_python_heals(install, tmp_path, capsys):
 def test_a_failed_installation_is_not_taken_for_done(install, tmp_path):
     (tmp_path / "requirements" / "py.txt").write_text("./no-such-package\n")
     with pytest.raises(
-        install.SetupError, match=r"installing py.txt into .venv failed \(see above\). Fix the cause, then run the same command again"
+        install.SetupError,
+        match=r"installing py.txt into .venv failed \(see above\). Fix the cause, then run the same command again",
     ):
         environment(install, ".venv", "py", install.CURRENT, tests=False)
     (tmp_path / "requirements" / "py.txt").write_text("# mended\n")
