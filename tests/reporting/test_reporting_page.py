@@ -220,7 +220,7 @@ def test_records_are_reported_without_the_faces(three):
 
 def test_a_mismatched_array_of_faces_is_named(three):
     np.save(three.root / "data/faces/val.npy", np.zeros((3, 8, 8, 3), np.uint8))
-    with pytest.raises(artifacts.ArtifactError, match=r"val\.npy: expected uint8 \[35, .* got uint8 \(3, 8, 8, 3\)"):
+    with pytest.raises(artifacts.ArtifactError, match=r"val\.npy: expected uint8 \[35, .* got uint8 \[3, 8, 8, 3\]"):
         gallery.Faces(three.root, "val")
 
 
