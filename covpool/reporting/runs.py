@@ -142,7 +142,9 @@ def read_evaluations(root: Path | str, name: str) -> tuple[dict[str, Evaluation]
     """
     place = artifacts.EVALUATION / name
     splits = [split for split in REPORTED_SPLITS if (Path(root) / place / split).exists()]
-    found, notes = {}, [] if splits else [f"not evaluated: {place.as_posix()} has no scores"]
+    found, notes = {}, []
+    if not splits:
+        notes.append(f"not evaluated: {place.as_posix()} has no scores; `dvc repro evaluate@{name}` makes them")
     for split in splits:
         folder = Path(root) / place / split
         try:

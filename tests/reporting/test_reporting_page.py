@@ -164,6 +164,8 @@ def test_a_run_of_one_epoch_without_evaluation_has_a_page(project):
     text = "".join(Page(html).text)
     assert 'aria-label="Total loss over the epochs"' in html
     assert "No run was evaluated." in text and "not evaluated: evaluation/cpu has no scores" in text
+    # A folder of before evaluate wrote one for each split is as good as none: the page says what to run.
+    assert "dvc repro evaluate@cpu" in text
 
 
 def test_what_a_device_was_set_to_is_shown(three):
