@@ -1,35 +1,63 @@
-"""What every kind of device has in common: the session on it, its record, and what a training step asks of it."""
+"""The base class of all devices: the session, the record, and the hooks of a training step."""
+
+from typing import Any, Callable, Dict, Iterable, Optional
 
 import tensorflow.compat.v1 as tf
 
-from covpool.distributed.workers import ALONE
+from covpool.distributed.workers import ALONE, Alone
 
-# Deprecations inside TensorFlow itself are nothing that a user could act on.
+# Users can do nothing about deprecation warnings from inside TensorFlow.
 tf.logging.set_verbosity(tf.logging.ERROR)
 
 
 class Device:
-    """A device that was found.
+    """A device that is ready for use.
 
-    name: the run's name in params.yaml; kind: cpu, gpu or npu; place: where TensorFlow puts its operations; config:
-    the session's ConfigProto; record: what a run's record says of it (`name`, `count`, `driver`, `threads`, and what
-    else of its options a result depends on; `count` devices train together); workers: that do so, one a device; gauge:
-    of what it draws, see `meter`, or None where another worker measures for this one.
+    A training step calls the methods. Subclasses override them if a device needs a different implementation. The
+    methods of this class change nothing.
 
-    The methods are what a training step does in another way on some devices. Here they change nothing.
+    Attributes:
+        name: The name of the device in params.yaml.
+        kind: "cpu", "gpu" or "npu".
+        place: The TensorFlow device on which operations are placed.
+        config: The ConfigProto of the session.
+        record: The entry in the run's record: `name`, `driver`, `threads`, `count` (the number of devices that train
+            together), and all other options that the results depend on.
+        workers: The workers that train together, one per device.
+        gauge: The gauge of energy and memory (see `meter`), or None if another worker measures for this one.
     """
 
-    #: Steps that one run of the training op makes.
+    #: The number of training steps in one run of the training op.
     steps_per_run = 1
-    #: Whether an operation inside of a step can tell the time. Not on a device that runs the step as a whole.
+    #: Whether an operation inside a step can read the clock. This is False on a device that runs the step as a whole.
     tells_time = True
-    #: Whether a step whose gradients overflowed leaves the weights as they were, instead of being an error.
+    #: Whether a step with overflowed gradients keeps the weights unchanged. If False, the overflow is an error.
     skips_overflow = False
-    #: Whether the first layer goes through a few pictures at a time, see `networks.patches`. That needs convolutions
-    #: and matrix products that do not reduce float32, as TF32 does, and was measured on processors only.
+    #: Whether the first layer processes a few images at a time, see `networks.patches`. This needs convolutions and
+    #: matrix products in full float32 precision, not in TF32. It was measured on CPUs only.
     takes_parts = False
 
-    def __init__(self, name, kind, place, config, record, workers=ALONE, gauge=None):
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        place: str,
+        config: tf.ConfigProto,
+        record: Dict[str, Any],
+        workers: Alone = ALONE,
+        gauge: Any = None,
+    ) -> None:
+        """Set the attributes of the class.
+
+        Args:
+            name: The name of the device in params.yaml.
+            kind: "cpu", "gpu" or "npu".
+            place: The TensorFlow device on which operations are placed.
+            config: The ConfigProto of the session.
+            record: The entry in the run's record, without `count`.
+            workers: The workers that train together.
+            gauge: The gauge of energy and memory, or None.
+        """
         self.name = name
         self.kind = kind
         self.place = place
@@ -38,20 +66,54 @@ class Device:
         self.workers = workers
         self.gauge = gauge
 
-    def session(self, graph):
+    def session(self, graph: tf.Graph) -> tf.Session:
+        """Open a session on the device.
+
+        Args:
+            graph: The graph that the session runs.
+
+        Returns:
+            The session. The caller closes it.
+        """
         return tf.Session(graph=graph, config=self.config)
 
-    def dropout(self, keep_probability):
-        """The device's own dropout as a function of a tensor and a seed; None where it has none."""
+    def dropout(self, keep_probability: float) -> Optional[Callable[[tf.Tensor, int], tf.Tensor]]:
+        """Return the device's implementation of dropout.
+
+        Args:
+            keep_probability: The probability that an element is kept.
+
+        Returns:
+            A function of a tensor and a seed, or None if the device uses the implementation of TensorFlow.
+        """
         return None
 
-    def scale_loss(self, optimizer):
-        """An optimiser around `optimizer` that keeps small gradients from underflow; `optimizer` itself without."""
+    def scale_loss(self, optimizer: tf.train.Optimizer) -> tf.train.Optimizer:
+        """Add loss scaling, which prevents the underflow of small gradients, if the device uses it.
+
+        Args:
+            optimizer: The optimiser of the run.
+
+        Returns:
+            An optimiser that wraps `optimizer`, or `optimizer` itself if the device does not scale the loss.
+        """
         return optimizer
 
-    def keep_float32(self, operations):
-        """Mark operations that must not be computed in half precision."""
+    def keep_float32(self, operations: Iterable[tf.Operation]) -> None:
+        """Mark operations that must not be computed in half precision.
 
-    def step_op(self, session, step):
-        """The op that makes `steps_per_run` steps, from the one that makes one. The graph must be open to changes."""
+        Args:
+            operations: The operations to mark.
+        """
+
+    def step_op(self, session: tf.Session, step: tf.Operation) -> tf.Operation:
+        """Return the op that runs `steps_per_run` training steps.
+
+        Args:
+            session: The session of the training. Its graph must not be finalized.
+            step: The op that runs one training step.
+
+        Returns:
+            The op that runs `steps_per_run` steps.
+        """
         return step

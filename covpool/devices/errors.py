@@ -1,5 +1,5 @@
-"""What can be wrong with devices."""
+"""The error that opening a device raises."""
 
 
 class DeviceError(RuntimeError):
-    """The device that was asked for is not there, or TensorFlow can't drive it."""
+    """The requested device does not exist, or TensorFlow can't use it."""

@@ -1,14 +1,15 @@
-"""What this host is: processor, memory, system, and the TensorFlow build that runs."""
+"""A description of this host: processor, memory, operating system and TensorFlow build."""
 
 import os
 import platform
 import resource
+from typing import Any, Dict
 
 import tensorflow.compat.v1 as tf
 
 from covpool.pipeline.cores import usable_cores
 
-#: What of the environment has an influence on the speed; stages/tf sets some of it where the user has not.
+#: The environment variables that affect the speed. If the user has not set them, stages/tf sets some of them.
 SPEED_SETTINGS = (
     "KMP_AFFINITY",
     "KMP_BLOCKTIME",
@@ -24,8 +25,12 @@ SPEED_SETTINGS = (
 )
 
 
-def cpu_name():
-    """The processor's name as Linux knows it."""
+def cpu_name() -> str:
+    """Return the name of the processor.
+
+    Returns:
+        The model name that Linux reports, or the name or architecture that Python reports if there is none.
+    """
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
             for line in stream:
@@ -36,8 +41,13 @@ def cpu_name():
     return platform.processor() or platform.machine()
 
 
-def describe_host():
-    """Processor, cores this process may use, memory in bytes, system, and settings that influence the speed."""
+def describe_host() -> Dict[str, Any]:
+    """Describe this host.
+
+    Returns:
+        A dictionary: `cpu` (the name of the processor), `cores` (the number that this process may use),
+        `memory_bytes`, `system`, and `settings` (the environment variables that affect the speed).
+    """
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
@@ -47,8 +57,13 @@ def describe_host():
     }
 
 
-def describe_tensorflow():
-    """Version and build (`stock`, `intel`: with oneDNN, `tf2`) of the TensorFlow that runs, and its Python."""
+def describe_tensorflow() -> Dict[str, str]:
+    """Describe the TensorFlow of this process.
+
+    Returns:
+        A dictionary: `version`, `build` and `python` (the version of Python). The build is `stock`, `intel` (with
+        oneDNN) or `tf2`.
+    """
     version = tf.version.VERSION
     if not version.startswith("1."):
         build = "tf2"
@@ -59,6 +74,10 @@ def describe_tensorflow():
     return {"version": version, "build": build, "python": platform.python_version()}
 
 
-def peak_memory():
-    """The most memory that this process has had, in bytes."""
+def peak_memory() -> int:
+    """Return the peak resident memory of this process.
+
+    Returns:
+        The peak in bytes.
+    """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
