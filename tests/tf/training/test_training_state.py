@@ -196,9 +196,8 @@ def test_a_disk_that_takes_no_more_keeps_the_last_good_state(tmp_path, values, m
 def test_tensorflows_own_error_of_writing_is_told(tmp_path, values):
     """A limit on the size of files, which the kernel enforces as it would a full disk."""
     script = """
-        import resource, sys
-        sys.path.insert(0, {tests!r})
-        import test_training_state as t
+        import resource
+        from tests.tf.training import test_training_state as t
         values = t.Values()
         with t.WorkingState({folder!r}) as work:
             t.save(work, values, 1)
@@ -207,7 +206,7 @@ def test_tensorflows_own_error_of_writing_is_told(tmp_path, values):
                 t.save(work, values, 2)
             except t.StateError as error:
                 print(error)
-    """.format(tests=os.path.dirname(os.path.abspath(__file__)), folder=str(tmp_path / "cpu-key"))
+    """.format(folder=str(tmp_path / "cpu-key"))
     graph_mode = "import tensorflow.compat.v1 as tf; tf.disable_v2_behavior()\n"
     found = subprocess.run(
         [sys.executable, "-c", graph_mode + textwrap.dedent(script)],
