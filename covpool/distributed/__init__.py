@@ -1,4 +1,4 @@
-"""Several workers that train one network: how they are started, how they find each other, and what they exchange.
+"""Starts and connects the workers that train one network together, and exchanges their tensors.
 
 `launcher` and `hccl_environment` need the standard library only; `workers` and `hccl` need TensorFlow.
 """

@@ -1,8 +1,8 @@
-"""Several workers that train one network together, and what they exchange in a step.
+"""Several workers that train one network together, and the tensors that they exchange in a step.
 
-Each worker is a process with a device of its own. All hold the same weights, each computes the gradients of its part of
-the global batch, and all take the step that the mean of these gradients says. Worker 0 leads: it alone reads and writes
-states and outputs and validates.
+Each worker is a process with its own device. All workers hold the same weights. Each computes the gradients of its part
+of the global batch, and all update the weights with the mean of these gradients. Worker 0 leads: only worker 0 reads
+and writes states and outputs, and only worker 0 validates.
 
     workers = open_workers("cpu", params.device_options["cpu"])
     gradient = workers.mean(gradient)
@@ -15,49 +15,88 @@ import collections
 import contextlib
 import importlib
 import os
+from typing import Iterator, Optional
 
 import tensorflow.compat.v1 as tf
 
 from covpool.distributed.errors import LostWorkers, WorkersError
 
-#: One exchange of a graph: the operation that gives its result, the bytes that each worker sends, and whether they are
-#: a gradient that nothing but the optimiser waits for.
+#: One exchange in a graph. operation: the operation that returns the result. bytes: the number of bytes that each
+#: worker sends. of_gradient: whether the tensor is a gradient, for which only the optimiser waits.
 Exchange = collections.namedtuple("Exchange", ["operation", "bytes", "of_gradient"])
 
 
 class Alone:
-    """One worker, which is the leader and has nobody to exchange with.
+    """A single worker. It is the leader, and its exchanges return their tensors unchanged.
 
-    count, rank: how many workers there are, and which one this is; local_count, local_rank: the same on this host.
+    Attributes:
+        count: The number of workers.
+        rank: The number of this worker, from 0.
+        local_count: The number of workers on this host.
+        local_rank: The number of this worker among the workers of this host, from 0.
+        exchanges: The exchanges of the graph so far, each an `Exchange`.
     """
 
     count = local_count = 1
     rank = local_rank = 0
-    #: What was built to be exchanged, `Exchange`s.
     exchanges = ()
 
     @property
-    def leads(self):
+    def leads(self) -> bool:
+        """Whether this worker is worker 0."""
         return self.rank == 0
 
-    def mean(self, tensor):
-        """The mean of the workers' tensors of this name; all get the same bytes."""
+    def mean(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return the mean of the workers' tensors.
+
+        Args:
+            tensor: This worker's tensor. All workers pass tensors of the same name, shape and dtype.
+
+        Returns:
+            The mean, with the same shape and dtype. All workers get the same bytes.
+        """
         return tensor
 
-    def mean_gradient(self, gradient):
-        """The mean of a gradient that nothing but the optimiser waits for."""
+    def mean_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Return the mean of the workers' gradients.
+
+        Args:
+            gradient: This worker's gradient. Only the optimiser uses the result, so its exchange may be delayed.
+
+        Returns:
+            The mean, with the same shape and dtype.
+        """
         return self.mean(gradient)
 
-    def sum(self, tensor):
+    def sum(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return the sum of the workers' tensors.
+
+        Args:
+            tensor: This worker's tensor. All workers pass tensors of the same name, shape and dtype.
+
+        Returns:
+            The sum, with the same shape and dtype.
+        """
         return tensor
 
-    def from_leader(self, tensor):
-        """Worker 0's tensor."""
+    def from_leader(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return worker 0's tensor.
+
+        Args:
+            tensor: This worker's tensor. All workers pass tensors of the same name, shape and dtype.
+
+        Returns:
+            The tensor that worker 0 passed.
+        """
         return tensor
 
     @contextlib.contextmanager
-    def exchange(self):
-        """Around what exchanges: LostWorkers where another worker has ended or can't be reached."""
+    def exchange(self) -> Iterator[None]:
+        """Enclose code that exchanges tensors.
+
+        Raises:
+            LostWorkers: Another worker has ended or can't be reached.
+        """
         yield
 
 
@@ -65,32 +104,43 @@ ALONE = Alone()
 
 
 class Several(Alone):
-    """What workers that exchange have in common: they keep a list of it."""
+    """The common part of workers that exchange tensors: they record each exchange in `exchanges`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
+        """Start with an empty list of exchanges."""
         self.exchanges = []
 
-    def _noted(self, tensor, result, of_gradient=False):
+    def _noted(self, tensor: tf.Tensor, result: tf.Tensor, of_gradient: bool = False) -> tf.Tensor:
+        """Record the exchange of `tensor` and return its result."""
         size = tensor.shape.num_elements() * tensor.dtype.size
         self.exchanges.append(Exchange(result.op, size, of_gradient))
         return result
 
 
 class HorovodWorkers(Several):
-    """This process as one of the workers that Horovod knows of, over Gloo or, on GPUs, NCCL where it was built in.
+    """This process as one of the workers that Horovod connects.
 
-    count: of how many it is to be worker 0 in a graph that is only looked at; None: as Horovod was started.
+    Horovod exchanges over Gloo. On GPUs it uses NCCL if it was built with NCCL.
     """
 
-    def __init__(self, count=None):
+    def __init__(self, count: Optional[int] = None) -> None:
+        """Initialise Horovod.
+
+        Args:
+            count: The number of workers of a graph that is inspected but not run; this process is then worker 0.
+                None takes the number and the rank with which Horovod was started.
+
+        Raises:
+            LostWorkers: The workers can't find each other.
+        """
         super().__init__()
-        # Without the fusion of tensors that happen to be ready at once, whose order of adding depends on the moment:
-        # more than two workers would not repeat the last digit.
+        # Fusion would combine the tensors that are ready at the same moment. The order of the additions would then
+        # depend on timing, and runs with more than two workers would not be bitwise reproducible.
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
-        # While worker 0 validates, the others wait for it, however long that takes. Processes that are gone are noticed
-        # by their connections.
+        # While worker 0 validates, the other workers wait for it without a time limit. A lost process is detected by
+        # its closed connection.
         os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
-        # It would print where in its source a connection broke, beside the error that is told in a sentence.
+        # Horovod would log the source line at which a connection broke, in addition to the error message.
         os.environ.setdefault("HOROVOD_LOG_LEVEL", "fatal")
         import horovod.tensorflow as horovod
 
@@ -103,27 +153,36 @@ class HorovodWorkers(Several):
         else:
             self.count = self.local_count = count
 
-    def mean(self, tensor):
+    def mean(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return the mean of the workers' tensors, as `Alone.mean` describes."""
         return self._noted(tensor, self._horovod.allreduce(tensor, op=self._horovod.Average))
 
-    def mean_gradient(self, gradient):
+    def mean_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Return the mean of the workers' gradients, as `Alone.mean_gradient` describes."""
         return self._noted(gradient, self._horovod.allreduce(gradient, op=self._horovod.Average), of_gradient=True)
 
-    def sum(self, tensor):
+    def sum(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return the sum of the workers' tensors, as `Alone.sum` describes."""
         return self._noted(tensor, self._horovod.allreduce(tensor, op=self._horovod.Sum))
 
-    def from_leader(self, tensor):
+    def from_leader(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Return worker 0's tensor, as `Alone.from_leader` describes."""
         return self._noted(tensor, self._horovod.broadcast(tensor, root_rank=0))
 
     @contextlib.contextmanager
-    def exchange(self):
+    def exchange(self) -> Iterator[None]:
+        """Enclose code that exchanges tensors, as `Alone.exchange` describes.
+
+        Raises:
+            LostWorkers: Horovod reports an error.
+        """
         with _told("another worker has ended or can no longer be reached"):
             yield
 
 
 @contextlib.contextmanager
-def _told(what):
-    """Errors of the exchange as LostWorkers."""
+def _told(what: str) -> Iterator[None]:
+    """Raise errors of Horovod's exchange as LostWorkers with the message `what`."""
     from horovod.common.exceptions import HorovodInternalError
 
     try:
@@ -135,8 +194,8 @@ def _told(what):
         raise LostWorkers(f"{what}. Run the same command again to resume from the last state.") from error
 
 
-def has_horovod():
-    """Whether this Python has a Horovod that was built for its TensorFlow."""
+def has_horovod() -> bool:
+    """Return whether this Python has a Horovod that was built for its TensorFlow."""
     try:
         importlib.import_module("horovod.tensorflow")
     except ImportError:
@@ -144,8 +203,20 @@ def has_horovod():
     return True
 
 
-def open_horovod(name, count):
-    """This process as one of `count` workers; WorkersError where Horovod's environment says otherwise."""
+def open_horovod(name: str, count: int) -> HorovodWorkers:
+    """Return this process as one of the workers of a run.
+
+    Args:
+        name: The name of the run in `device_options`, for messages.
+        count: The number of workers of the run.
+
+    Returns:
+        The worker.
+
+    Raises:
+        WorkersError: Horovod was started with another number of workers.
+        LostWorkers: The workers can't find each other.
+    """
     started = int(os.environ.get("HOROVOD_SIZE", 1))
     if started != count:
         raise WorkersError(
