@@ -1,6 +1,8 @@
-"""Programs that look at devices and at training from above: what is here, what a graph needs, where two runs part.
+"""Programs that inspect the devices and the training.
 
-stages/tf -m covpool.diagnostics
-stages/tf -m covpool.diagnostics.describe
-stages/tf -m covpool.diagnostics.parity gpu npu
+Start them with `stages/tf`:
+
+    stages/tf -m covpool.diagnostics                    prints which devices this host has
+    stages/tf -m covpool.diagnostics.describe           writes the training graph and what it needs
+    stages/tf -m covpool.diagnostics.parity gpu npu     compares the training on two devices
 """

@@ -1,12 +1,13 @@
 """Prints what this host and this Python have for a run: `stages/tf -m covpool.diagnostics`.
 
-For each entry of `device_options` in params.yaml it says whether a run on it could start, or with which sentence it
-would be refused, each found out by a process of its own (`probe`). No graph is run, and nothing is written.
+For each entry of `device_options` in params.yaml it prints whether a run on that device could start. If not, it prints
+the error message of the run. A separate process tests each entry, see `probe`. No graph is run, and nothing is written.
 """
 
 import os
 import re
 import sys
+from typing import Iterator, List, Tuple
 
 import tensorflow.compat.v1 as tf
 
@@ -14,9 +15,10 @@ from covpool.config import ParamsError, load_params
 from covpool.devices import DeviceError, bridge, describe_host, describe_tensorflow, smi
 from covpool.diagnostics import probe
 
-#: What a processor may have that TensorFlow's kernels make use of.
+#: The processor features that TensorFlow's kernels use.
 CPU_FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_bf16", "asimd", "sve")
-#: What chooses an NPU, or connects several; the cluster's description is either a rank table or the CM variables.
+#: The variables that select an NPU or connect several NPUs. Either a rank table or the CM variables describe the
+#: cluster.
 ASCEND_VARIABLES = (
     "ASCEND_DEVICE_ID",
     "DEVICE_ID",
@@ -39,8 +41,12 @@ ASCEND_VARIABLES = (
 CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_TF32_OVERRIDE")
 
 
-def cpu_features():
-    """Those of CPU_FEATURES that the processor says it has."""
+def cpu_features() -> List[str]:
+    """List the processor's features that TensorFlow's kernels use.
+
+    Returns:
+        The names from `CPU_FEATURES` that /proc/cpuinfo lists, in their order. Empty if that file can't be read.
+    """
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
             found = re.search(r"^(?:flags|Features)\s*:(.*)$", stream.read(), re.MULTILINE)
@@ -50,9 +56,16 @@ def cpu_features():
     return [feature for feature in CPU_FEATURES if feature in flags]
 
 
-def rows():
-    """(what, what it is) for each line that is printed."""
-    # npu_bridge, which is imported below, must leave nothing behind for the runs.
+def rows() -> Iterator[Tuple[str, str]]:
+    """Describe the host, this Python and the runs.
+
+    Yields:
+        The title and the text of each line that is printed.
+
+    Raises:
+        ParamsError: params.yaml is missing or not valid.
+    """
+    # The import of npu_bridge below may change the environment. The probes get the environment from before it.
     environment = dict(os.environ)
     build, host = describe_tensorflow(), describe_host()
     yield "Python", f"{build['python']} ({sys.executable})"
@@ -91,7 +104,12 @@ def _npu_bridge():
     return f"{found.version or 'version unknown'}, like the adapter of {found.generation}"
 
 
-def main():
+def main() -> None:
+    """Print all rows.
+
+    Raises:
+        SystemExit: params.yaml is missing or not valid.
+    """
     try:
         for what, text in rows():
             print(f"{what:<13} {text}", flush=True)

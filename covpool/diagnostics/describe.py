@@ -2,16 +2,17 @@
 
     stages/tf -m covpool.diagnostics.describe --device npu --out description
 
-builds the training graph and the session's configuration of a run of params.yaml and writes
+builds the training graph and the session's configuration of a run of params.yaml, and writes
 
     graph.meta   the graph as a MetaGraphDef, with the shape of every tensor
     config.pb    the session's ConfigProto, serialised
-    summary.md   both for people: options, operations by type, shapes that are open, variables, inputs
+    summary.md   a summary of both: options, operations by type, unknown shapes, variables, inputs
 
-Of a run with several workers it is worker 0, with all that it exchanges; no other is started.
+If the run has several workers, the files describe worker 0 and what it exchanges with the others. The other workers are
+not started.
 
-This is what one looks at, or sends to support, before a first run on new hardware. It needs npu_bridge for an NPU, but
-no NPU, and no data: pictures of the right size are made up.
+Read these files, or send them to support, before the first run on new hardware. An NPU run needs npu_bridge, but no
+NPU. No data are needed, because the graph is built for black pictures of the right size.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import collections
 import functools
 import sys
 from pathlib import Path
+from typing import Any, List, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -34,8 +36,20 @@ from covpool.training.input_pipeline import Faces
 from covpool.training.plan import training_side
 
 
-def first_worker(name, options):
-    """Worker 0 of the run `name`, to build its graph; nobody is connected. ALONE where that can't be had."""
+def first_worker(name: str, options: Any) -> Any:
+    """Create worker 0 of a run, to build its graph. It is not connected to other workers.
+
+    Args:
+        name: the run, as in `device_options` of params.yaml.
+        options: the run's entry in `device_options`.
+
+    Returns:
+        The workers, see `devices.open_workers`. `ALONE` if the run has one worker or if Horovod is needed and not
+        installed.
+
+    Raises:
+        DeviceError: npu_bridge can't be loaded.
+    """
     if options.workers == 1:
         return ALONE
     if options.kind == "npu":
@@ -44,15 +58,30 @@ def first_worker(name, options):
     return HorovodWorkers(options.workers) if has_horovod() else ALONE
 
 
-def blank_graph(params, device):
-    """The training graph of a run, on black pictures: those of a data set would change nothing in it."""
+def blank_graph(params: Any, device: Any) -> TrainingGraph:
+    """Build the training graph of a run for black pictures. The pictures of a data set would not change the graph.
+
+    Args:
+        params: a `config.Params`.
+        device: a `devices.Device`.
+
+    Returns:
+        The graph.
+    """
     size = training_side(params)
     faces = Faces(np.zeros([1, size, size, 3], np.uint8), np.zeros([1], np.int32), ["black"])
     return TrainingGraph(params, device, faces, lambda: 0, params.train.epochs * params.train.epoch_size)
 
 
-def step_operations(graph):
-    """The operations of one training step, without the host's input pipeline before them."""
+def step_operations(graph: TrainingGraph) -> List[tf.Operation]:
+    """List the operations of one training step, without the host's input pipeline.
+
+    Args:
+        graph: a training graph.
+
+    Returns:
+        The operations that the step depends on, each once.
+    """
     todo, found = [graph.step] + [value.op for value in graph.step_values], collections.OrderedDict()
     while todo:
         operation = todo.pop()
@@ -62,8 +91,15 @@ def step_operations(graph):
     return list(found)
 
 
-def open_shapes(operations):
-    """The tensors of operations whose shape is not known before they run, but for handles of variables."""
+def open_shapes(operations: Sequence[tf.Operation]) -> List[tf.Tensor]:
+    """List the tensors whose shape is not known before the graph runs.
+
+    Args:
+        operations: the operations whose outputs are checked.
+
+    Returns:
+        The tensors, without the handles of variables.
+    """
     return [
         tensor
         for operation in operations
@@ -72,12 +108,21 @@ def open_shapes(operations):
     ]
 
 
-def write(params, device, folder):
-    """Write the three files for `device` into `folder`."""
+def write(params: Any, device: Any, folder: Path) -> None:
+    """Write the three files that describe a run.
+
+    Args:
+        params: a `config.Params`.
+        device: a `devices.Device`.
+        folder: the folder to write to.
+
+    Raises:
+        OSError: a file can't be written.
+    """
     graph = blank_graph(params, device)
     with artifacts.atomic_file(folder / "config.pb", "wb") as stream:
         stream.write(device.config.SerializeToString())
-    # TensorFlow 2 can only write variables down inside of their graph.
+    # TensorFlow 2 can serialise variables only while their graph is the default graph.
     with artifacts.atomic_file(folder / "graph.meta", "wb") as stream, graph.graph.as_default():
         shaped = graph.graph.as_graph_def(add_shapes=True)
         stream.write(tf.train.export_meta_graph(graph_def=shaped, saver_def=graph.saver.saver_def).SerializeToString())
@@ -202,7 +247,12 @@ def _table(columns, rows):
         yield ""
 
 
-def main():
+def main() -> None:
+    """Write the description of the run that the command line names.
+
+    Raises:
+        SystemExit: the device, the parameters or the folder can't be used.
+    """
     parser = argparse.ArgumentParser(
         prog="stages/tf -m covpool.diagnostics.describe", description=__doc__.split("\n")[0]
     )

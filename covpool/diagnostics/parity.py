@@ -3,15 +3,21 @@
     stages/tf -m covpool.diagnostics.parity cpu npu
     stages/tf -m covpool.diagnostics.parity cpu@intel cpu@tf2 --steps 20 --tolerance 1e-3 --out parity
 
-Each side takes the same steps from the same weights on the same pictures (`parity_side`), in an interpreter of its own,
-and the differences are told: of the data's loss (cross entropy and center loss) in each step, with the first one beyond
-the tolerance; of each layer's output and of the gradients in the first step. Exit 1 where a loss or a layer's output is
-beyond its tolerance, and where the sides were not given the same work.
+Each side runs in a separate interpreter (`parity_side`). Both sides take the same steps from the same weights on the
+same pictures. The report gives the differences of
 
-Rounding grows from step to step, the faster the larger the learning rate, so losses part sooner or later anyway; what
-an operation does wrong shows in the first step already. With `--learning-rate 0` nothing grows.
+- the data's loss (cross entropy plus center loss) in each step, with the first step beyond the tolerance;
+- each layer's output in the first step;
+- the gradients in the first step.
 
-Differences are relative: the root mean square of a - b over that of b, which for one number is |a - b| / |b|.
+The exit code is 1 if a loss or a layer's output is beyond its tolerance, or if the two sides can't be compared.
+
+Rounding differences grow from step to step, and they grow faster with a larger learning rate. So the losses always
+diverge after some steps. A wrong operation is visible in the first step. With `--learning-rate 0` the differences do
+not grow.
+
+Differences are relative: rms(a - b) / rms(b), where rms is the root mean square. For single numbers this is
+|a - b| / |b|.
 """
 
 import argparse
@@ -20,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 import numpy as np
 
@@ -32,16 +39,38 @@ from covpool.pipeline.project import TF_LAUNCHER
 
 
 class ParityError(RuntimeError):
-    """A side could not be run; it has said why."""
+    """A side could not be run. Its process has printed the reason."""
 
 
-def is_file(side):
-    """Whether a side was run elsewhere, by `covpool.diagnostics.parity_side`, and is given as its file."""
+def is_file(side: str) -> bool:
+    """Check if a side is given as a file, because it was run elsewhere by `covpool.diagnostics.parity_side`.
+
+    Args:
+        side: a side as on the command line.
+
+    Returns:
+        True if the side is a file.
+    """
     return side.endswith(".npz")
 
 
-def run_side(side, start, steps, rate, out):
-    """Run one side in its own process; returns its arrays by name. rate: the learning rate, or None for the run's."""
+def run_side(side: str, start: Path, steps: int, rate: Optional[float], out: Path) -> Dict[str, np.ndarray]:
+    """Run one side in a separate process.
+
+    Args:
+        side: a name in device_options, name@build or name@/path/of/python.
+        start: the prefix of the checkpoint to start from. The side writes it if it does not exist.
+        steps: the number of training steps.
+        rate: the learning rate, or None for the run's rate in the first epoch.
+        out: the .npz file to write.
+
+    Returns:
+        The side's arrays by name, see `parity_record`.
+
+    Raises:
+        ParityError: the process failed.
+        RecordError: the file that the process wrote can't be used.
+    """
     command = [
         str(TF_LAUNCHER),
         "-m",
@@ -60,13 +89,30 @@ def run_side(side, start, steps, rate, out):
     return parity_record.read(out)
 
 
-def compare(one, other, tolerance, layer_tolerance):
-    """The differences of two sides (`parity_record`), as plain values for a JSON file; RecordError for unequal work.
+def compare(
+    one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], tolerance: float, layer_tolerance: float
+) -> Dict[str, Any]:
+    """Compute the differences of two sides.
 
-    `steps`: of each the two losses of the data, which are what is judged, their difference, and the two total losses;
-    `diverges`: the first step whose difference is beyond the tolerance, from 1, or None; `layers` and `gradients`: of
-    the first step, by name, in the order of the computation; `layers_beyond`: the names of the layers that are beyond
-    layer_tolerance. A difference is None where a side has no finite number.
+    Args:
+        one: the first side, see `parity_record`.
+        other: the second side.
+        tolerance: the largest relative difference of the data's loss in a step that is accepted.
+        layer_tolerance: the largest relative difference of a layer's output in the first step that is accepted.
+
+    Returns:
+        Plain values for a JSON file. A difference is None if a value of either side is not finite.
+
+        - `tolerance` and `layer_tolerance`, as given;
+        - `sides`: what each side's file says about the side;
+        - `steps`: for each step its number, the two losses of the data, their difference, and the two total losses;
+        - `diverges`: the number of the first step beyond the tolerance, counted from 1, or None;
+        - `layers`: the differences in the first step, by name, in the order of the computation;
+        - `layers_beyond`: the names of the layers beyond layer_tolerance;
+        - `gradients`: the differences of the gradients' norms in the first step, by variable.
+
+    Raises:
+        RecordError: the two sides did not do the same work.
     """
     parity_record.refuse_other_work(one, other)
     losses, totals = zip(data_loss(one), data_loss(other)), zip(one["values"][:, 0], other["values"][:, 0])
@@ -95,21 +141,42 @@ def compare(one, other, tolerance, layer_tolerance):
     }
 
 
-def data_loss(side):
-    """Cross entropy plus center loss of each step, float64 [steps].
+def data_loss(side: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Compute the loss of the data: cross entropy plus center loss.
 
-    The decay of the weights says nothing of what becomes of the pictures, and may be a thousand times as large.
+    The weight decay is left out. It does not depend on the pictures, and it may be a thousand times as large.
+
+    Args:
+        side: a side, see `parity_record`.
+
+    Returns:
+        float64 [steps].
     """
     return side["values"][:, VALUES.index("cross_entropy")] + side["values"][:, VALUES.index("center_loss")]
 
 
-def agree(found):
-    """Whether losses and layers of `compare`'s result are within their tolerances."""
+def agree(found: Mapping[str, Any]) -> bool:
+    """Check if all losses and layers are within their tolerances.
+
+    Args:
+        found: the result of `compare`.
+
+    Returns:
+        True if they are.
+    """
     return found["diverges"] is None and not found["layers_beyond"]
 
 
-def difference(one, other):
-    """Root mean square of one - other over that of other; None where it is not a number. 0 where both are 0."""
+def difference(one: Any, other: Any) -> Optional[float]:
+    """Compute the relative difference rms(one - other) / rms(other), where rms is the root mean square.
+
+    Args:
+        one: numbers of any shape.
+        other: numbers of the same shape.
+
+    Returns:
+        The relative difference; 0 if both are equal, and None if a number is not finite.
+    """
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return None
@@ -117,17 +184,33 @@ def difference(one, other):
     return float(apart / max(np.sqrt(np.mean(np.square(other))), np.finfo(np.float64).tiny)) if apart else 0.0
 
 
-def within(apart, tolerance):
+def within(apart: Optional[float], tolerance: float) -> bool:
+    """Check if a difference is within a tolerance.
+
+    Args:
+        apart: the difference, or None if it is not known.
+        tolerance: the largest difference that is accepted.
+
+    Returns:
+        True if the difference is known and not larger than the tolerance.
+    """
     return apart is not None and apart <= tolerance
 
 
 def _plain(number):
-    """JSON has no infinity."""
+    """Convert a number for JSON, which has no infinity: None if it is not finite."""
     return float(number) if np.isfinite(number) else None
 
 
-def report(found):
-    """The lines of a Markdown report of `compare`'s result."""
+def report(found: Mapping[str, Any]) -> Iterator[str]:
+    """Write a Markdown report of a comparison.
+
+    Args:
+        found: the result of `compare`.
+
+    Yields:
+        The lines of the report.
+    """
     names = [side["side"] for side in found["sides"]]
     yield f"# Parity: {names[0]} beside {names[1]}"
     yield ""
@@ -157,8 +240,15 @@ def report(found):
         yield from _table([title, "difference"], [[name, _number(apart)] for name, apart in found[key].items()])
 
 
-def verdict(found):
-    """What the comparison came to: whether and where the losses part, and whether a layer computes something else."""
+def verdict(found: Mapping[str, Any]) -> str:
+    """Summarise a comparison.
+
+    Args:
+        found: the result of `compare`.
+
+    Returns:
+        One sentence about the losses and one about the layers.
+    """
     return f"{_verdict_of_losses(found)} {_verdict_of_layers(found)}"
 
 
@@ -201,7 +291,12 @@ def _table(columns, rows):
     yield ""
 
 
-def main():
+def main() -> None:
+    """Compare the two sides that the command line names, and write the report.
+
+    Raises:
+        SystemExit: always; the code is 0 if the sides agree. Otherwise they differ or can't be compared.
+    """
     parser = argparse.ArgumentParser(prog="stages/tf -m covpool.diagnostics.parity", description=__doc__.split("\n")[0])
     parser.add_argument(
         "sides",

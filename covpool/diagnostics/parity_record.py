@@ -1,29 +1,31 @@
-"""What a side of a comparison of devices keeps, as a file; and whether two sides have done the same work.
+"""The file that one side of a device comparison writes, and the check that two sides did the same work.
 
 A side is a dictionary of arrays:
 
 | name | what |
 |---|---|
 | values | float64 [steps, len(VALUES)] |
-| gradients | float32 [steps, variables], their norms |
-| variables | the variables' names |
-| layer/<name> | a layer's output in the first step; they are in the order of the computation |
-| about | JSON: `side` and `device`, what it ran on; `tensorflow`, the build; `work`, what it was to compute |
+| gradients | float32 [steps, variables], the norms of the gradients |
+| variables | the names of the variables |
+| layer/<name> | a layer's output in the first step; the layers are in the order of the computation |
+| about | JSON: `side` and `device` that it ran on; `tensorflow`, the build; `work`, the inputs of the computation |
 """
 
 import json
 import zipfile
 import zlib
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 
 from covpool.config import as_plain
 from covpool.pipeline import artifacts
 
-#: What is kept of each step.
+#: The values that are stored for each step.
 VALUES = ("loss", "cross_entropy", "l2_loss", "center_loss", "accuracy")
 LAYER = "layer/"
-#: Of `params.train` what changes none of the steps here: their number and rate are given, and dropout is off.
+#: The keys of `params.train` that do not affect the steps of a side. The number of steps and the learning rate are
+#: given on the command line, and dropout is off.
 _WITHOUT_EFFECT = (
     "epochs",
     "epoch_size",
@@ -40,7 +42,7 @@ _WITHOUT_EFFECT = (
 )
 OPTIMISERS = ("adam", "adadelta", "adagrad", "rmsprop", "mom")
 
-#: Whatever numpy, and Python's `with`, make of bytes that are no archive, one array, or half an archive.
+#: The errors that numpy and Python's `with` raise if a file is not an archive, is a single array, or is truncated.
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -54,14 +56,24 @@ _UNREADABLE = (
 
 
 class RecordError(ValueError):
-    """A side's file can't be used, or two sides did not do the same work; the message says what is wrong."""
+    """A side's file can't be used, or two sides did not do the same work. The message gives the reason."""
 
 
-def work(params, root, start, steps, rate):
-    """What a side computes, {what: plain value}: two sides can be compared if it is the same for both.
+def work(params: Any, root: Any, start: Any, steps: int, rate: float) -> Dict[str, Any]:
+    """List the inputs of a side's computation. Two sides can be compared if their inputs are equal.
 
-    root: the folder with the pipeline's artifacts; start: prefix of the checkpoint that it starts from; rate: the
-    learning rate.
+    Args:
+        params: a `config.Params`.
+        root: the `pathlib.Path` of the folder with the pipeline's artifacts.
+        start: the `pathlib.Path` prefix of the checkpoint that the side starts from.
+        steps: the number of training steps.
+        rate: the learning rate.
+
+    Returns:
+        Plain values for JSON, by name.
+
+    Raises:
+        ArtifactError: the data or the checkpoint can't be read.
     """
     found = {
         "steps": steps,
@@ -79,14 +91,33 @@ def work(params, root, start, steps, rate):
     return found
 
 
-def write(path, about, arrays):
-    """Write a side's file. about: the JSON value; arrays: all others."""
+def write(path: Any, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a side's file.
+
+    Args:
+        path: the `pathlib.Path` of the .npz file.
+        about: the content of the entry `about`, plain values for JSON.
+        arrays: all other entries by name.
+
+    Raises:
+        OSError: the file can't be written.
+    """
     with artifacts.atomic_file(path, "wb") as stream:
         np.savez(stream, about=np.array(json.dumps(about)), **arrays)
 
 
-def read(path):
-    """A side by name, from its file; RecordError where it is none, is damaged, or does not tell its work."""
+def read(path: Any) -> Dict[str, np.ndarray]:
+    """Read a side's file.
+
+    Args:
+        path: the `pathlib.Path` of the .npz file.
+
+    Returns:
+        The side's arrays by name.
+
+    Raises:
+        RecordError: the file does not exist, is damaged, is not a side's file, or lacks the entry `work`.
+    """
     try:
         with np.load(str(path), allow_pickle=False) as stream:
             found = {name: stream[name] for name in stream.files}
@@ -123,8 +154,16 @@ def _about(found):
     return about if isinstance(about, dict) else {}
 
 
-def refuse_other_work(one, other):
-    """RecordError that lists what is given for each side, where two sides were not to compute the same."""
+def refuse_other_work(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:
+    """Check that two sides did the same work.
+
+    Args:
+        one: the first side.
+        other: the second side.
+
+    Raises:
+        RecordError: the sides differ in their inputs, variables, layers or shapes. The message lists the differences.
+    """
     ones, others = _about(one), _about(other)
     told = [
         "{}: {} and {}".format(what, *(_short(side["work"].get(what, "unknown")) for side in (ones, others)))
@@ -149,8 +188,15 @@ def refuse_other_work(one, other):
         )
 
 
-def layers(side):
-    """The names of a side's layers, in the order of the computation."""
+def layers(side: Mapping[str, np.ndarray]) -> List[str]:
+    """List the names of a side's layers.
+
+    Args:
+        side: a side's arrays by name.
+
+    Returns:
+        The names, in the order of the computation.
+    """
     return [name[len(LAYER) :] for name in side if name.startswith(LAYER)]
 
 
@@ -159,5 +205,5 @@ def _variables(side):
 
 
 def _short(value):
-    """A hash by its beginning, anything else as it is."""
+    """Shorten a hash to its first 12 digits, and return any other value unchanged."""
     return value[:12] if isinstance(value, str) and len(value) == 64 else value

@@ -3,14 +3,15 @@
     stages/tf -m covpool.diagnostics.parity_side --device cpu --start PREFIX --steps 20 --out cpu.npz
 
 `covpool.diagnostics.parity` starts it once for each side, so that each side has its own interpreter and TensorFlow.
-Dropout is off, because a device with its own dropout draws other masks. A loop on the device is run step by step.
-There is one worker, and the optimiser starts without a state.
+Dropout is off, because the devices draw different dropout masks. Each session.run makes one step, also if the device
+is set to run several steps in a loop. There is one worker, and the optimiser starts without a state.
 """
 
 import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -26,8 +27,19 @@ from covpool.training.plan import training_side
 from covpool.training.rates import learning_rate
 
 
-def side_options(params, side):
-    """Name and device_options of a side: `name`, or `name@build` or `name@/path/of/python` for another TensorFlow."""
+def side_options(params: Any, side: str) -> Tuple[str, Any]:
+    """Find the device options of a side.
+
+    Args:
+        params: a `config.Params`.
+        side: `name`, or `name@build` or `name@/path/of/python` to use another TensorFlow.
+
+    Returns:
+        The name in `device_options`, and the options with one worker and without a loop on the device.
+
+    Raises:
+        ParamsError: `device_options` has no such name.
+    """
     name, _, other = side.partition("@")
     options = dataclasses.replace(run_options(params, name, "the device"), workers=1)
     if other in builds.BUILDS:
@@ -40,10 +52,17 @@ def side_options(params, side):
 class Side:
     """The training graph of a run on a device, with a session that is ready for its first step.
 
-    root: the folder in which the pipeline's artifacts lie; rate: the learning rate, None: that of the first epoch.
+    Args:
+        params: a `config.Params`.
+        device: the device to train on.
+        root: the folder with the pipeline's artifacts.
+        rate: the learning rate, or None for the rate of the first epoch.
+
+    Raises:
+        ArtifactError: the data can't be read.
     """
 
-    def __init__(self, params, device, root, rate=None):
+    def __init__(self, params: Any, device: devices.Device, root: Path, rate: Optional[float] = None) -> None:
         params = dataclasses.replace(params, train=dataclasses.replace(params.train, keep_probability=1.0))
         side = training_side(params)
         faces = input_pipeline.load_faces(root / artifacts.FACES, "train", params.dataset.classes, side)
@@ -54,21 +73,57 @@ class Side:
         self._session.run(self._graph.initialise)
         self._graph.begin(self._session)
 
-    def write_weights(self, prefix):
-        """Its weights as a checkpoint, for both sides to start from."""
+    def write_weights(self, prefix: Path) -> None:
+        """Write the weights as a checkpoint that both sides start from.
+
+        Args:
+            prefix: the prefix of the checkpoint's files.
+
+        Raises:
+            OSError: the folder can't be created.
+        """
         prefix.parent.mkdir(parents=True, exist_ok=True)
         self._graph.save_inference(self._session, prefix)
 
-    def load_weights(self, prefix):
+    def load_weights(self, prefix: Path) -> None:
+        """Load the weights from a checkpoint and restart the moving averages.
+
+        Args:
+            prefix: the prefix of the checkpoint's files.
+
+        Raises:
+            CheckpointError: the checkpoint can't be read or does not fit the network.
+        """
         self._graph.load(self._session, checkpoints.read_weights(prefix, self._graph.load.shapes))
         self._session.run(self._graph.restart_averages)
 
-    def work(self, start, steps):
-        """What so many steps from the checkpoint `start` compute, see `parity_record.work`."""
+    def work(self, start: Path, steps: int) -> Dict[str, Any]:
+        """List the inputs of the computation, see `parity_record.work`.
+
+        Args:
+            start: the prefix of the checkpoint that the side starts from.
+            steps: the number of training steps.
+
+        Returns:
+            Plain values for JSON, by name.
+
+        Raises:
+            ArtifactError: the data or the checkpoint can't be read.
+        """
         return parity_record.work(self._params, self._root, start, steps, self._rate)
 
-    def train(self, steps):
-        """Train so many steps; returns the arrays of `parity_record`."""
+    def train(self, steps: int) -> Dict[str, np.ndarray]:
+        """Train for some steps.
+
+        Args:
+            steps: the number of training steps, 1 or more.
+
+        Returns:
+            The arrays of `parity_record` by name, without `about`.
+
+        Raises:
+            NoDecomposition: the covariance matrices are not finite.
+        """
         graph, feed = self._graph, {self._graph.learning_rate: self._rate}
         first, layers = self._session.run([graph.step_values, graph.layer_outputs, graph.step], feed)[:2]
         values = [first] + [self._session.run([graph.step_values, graph.step], feed)[0] for _ in range(steps - 1)]
@@ -79,7 +134,12 @@ class Side:
         return found
 
 
-def main():
+def main() -> None:
+    """Run the side that the command line names, and write its file.
+
+    Raises:
+        SystemExit: the device, the data, the checkpoint or the parameters can't be used.
+    """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", required=True, help="a name from device_options, or name@build, or name@python")
     parser.add_argument("--start", type=Path, required=True, help="prefix of a checkpoint; made where there is none")

@@ -2,11 +2,17 @@
 
     stages/tf -m covpool.diagnostics.probe --device npu
 
-prints, as the last line, {"here": what was found} or {"refused": the sentence by which the stage would end}, and exits
-with 0 or 1. A process probes one run only: opening a device sets variables that the next one would find (which NPU),
-and CUDA looks only once at which cards it may see. `python -m covpool.diagnostics` starts it for each entry of
-device_options, by `run`. The probe goes on in the Python that the entry names, and several workers are started, and
-connected, as those of a run; no folder is made.
+prints a JSON object as its last line:
+
+- {"here": the device's name}, with the exit code 0, if the run could start;
+- {"refused": the error message of the stage}, with the exit code 1, if it could not.
+
+A process probes only one run. Opening a device sets environment variables, such as the number of the NPU, that would
+affect the next probe. CUDA also reads only once which cards it may use. `stages/tf -m covpool.diagnostics` calls `run`
+to start a probe for each entry of `device_options`.
+
+The probe continues in the Python that the entry names. It starts and connects several workers in the same way as a run
+does. It creates no folders.
 """
 
 import argparse
@@ -15,6 +21,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Mapping
 
 from covpool.config import ParamsError, load_params, run_options
 from covpool.devices import DeviceError, LostWorkers, open_device, open_workers
@@ -26,8 +33,16 @@ MODULE = "covpool.diagnostics.probe"
 HERE, REFUSED = "here", "refused"
 
 
-def run(name, environment):
-    """What a process of its own finds for the run `name`, a sentence. environment: variables, {name: value}."""
+def run(name: str, environment: Mapping[str, str]) -> str:
+    """Probe a run in a separate process.
+
+    Args:
+        name: the run, as in `device_options` of params.yaml.
+        environment: the environment variables of the process.
+
+    Returns:
+        A sentence for people: the device that was found, or the error message of the run.
+    """
     found = subprocess.run(
         [str(TF_LAUNCHER), "-m", MODULE, "--device", name], env=environment, text=True, capture_output=True
     )
@@ -36,19 +51,19 @@ def run(name, environment):
 
 
 def _told(code, out, error):
-    """The last line of a probe's output, a dictionary; of one that did not come so far, why."""
+    """Return the dictionary in the last line of a probe's output, or the reason why the probe did not print it."""
     try:
         return json.loads(out.strip().split("\n")[-1])
     except ValueError:
-        # The launcher of the interpreter refused, or a library ended the process.
+        # The launcher reported an error, or a library ended the process.
         how = f"ended by {signal.Signals(-code).name}: " if code < 0 else ""
-        # TensorFlow 2 may have talked before the launcher did.
+        # TensorFlow 2 may have printed messages before the launcher did.
         error = error[max(error.rfind("stages/tf: "), 0) :]
         return {REFUSED: how + (" ".join(error.split("\n")).strip() or f"exit code {code}")}
 
 
 def _probe(name, options):
-    """{HERE or REFUSED: text} of a run with all its workers."""
+    """Probe a run with all its workers; returns {HERE or REFUSED: text}."""
     with launcher.environments(name, options) as environments:
         if environments == launcher.ITSELF:
             return {HERE: _open(name, options)}
@@ -61,7 +76,7 @@ def _probe(name, options):
         ]
         outputs = [worker.communicate() for worker in workers]
     told = [_told(worker.returncode, *output) for worker, output in zip(workers, outputs)]
-    # Those that found nobody to connect with come last: another one knows why.
+    # Workers that only lost the connection come last, because another worker's message gives the cause.
     order = sorted(range(len(told)), key=lambda rank: workers[rank].returncode == launcher.LOST)
     refused = [told[rank] for rank in order if REFUSED in told[rank]]
     names = [each.get(HERE) for each in told]
@@ -70,11 +85,17 @@ def _probe(name, options):
 
 
 def _open(name, options):
-    """What the device of this process is called; DeviceError where there is none."""
+    """Return the name of this process's device; raises DeviceError if the device can't be opened."""
     return open_device(name, options, open_workers(name, options), prepare=False).record["name"]
 
 
-def main():
+def main() -> None:
+    """Probe the run that the command line names, and print the result.
+
+    Raises:
+        SystemExit: always; the code is 0 if the run could start, 1 if not, and `launcher.LOST` if the connection to
+            the other workers failed.
+    """
     parser = argparse.ArgumentParser(prog="stages/tf -m " + MODULE, description=__doc__.split("\n")[0])
     parser.add_argument("--device", required=True, help="a name from device_options in params.yaml")
     parser.add_argument("--worker", action="store_true", help="be one of several workers, as the environment says")
