@@ -1,16 +1,17 @@
-"""How several NPUs are connected: the environment from which HCCL, Ascend's collective communication, takes it.
+"""Reads and checks the environment variables by which HCCL, Ascend's collective communication, connects several NPUs.
 
-Each worker is a process with a device. HCCL knows of the others either by a rank table, a JSON file that the cluster's
-administrator or scheduler writes, or by the address of a chief to whom all report:
+Each worker is a process with one device. HCCL can find the other workers in two ways. A rank table is a JSON file that
+the administrator or the scheduler of the cluster writes. A chief is a worker to whose address all workers connect.
 
-| by | given for all | each worker's own |
+| connected by | the same for all workers | different for each worker |
 |---|---|---|
 | rank table | RANK_TABLE_FILE, RANK_SIZE, JOB_ID | RANK_ID, ASCEND_DEVICE_ID |
 | chief | CM_CHIEF_IP, CM_CHIEF_PORT, CM_CHIEF_DEVICE, CM_WORKER_SIZE, CM_WORKER_IP, JOB_ID | ASCEND_DEVICE_ID |
 
-The adapter's plug-in connects nothing, and only writes a line to its log, where variables of both are set (RANK_SIZE
-beside CM_CHIEF_IP, CM_WORKER_SIZE beside RANK_TABLE_FILE) or where one of them is missing: each worker would train by
-itself, and nobody would notice. So they are checked before anything is started. The standard library is enough here.
+The adapter's plug-in connects no workers if variables of both ways are set (RANK_SIZE with CM_CHIEF_IP, CM_WORKER_SIZE
+with RANK_TABLE_FILE), or if a variable is missing. It only writes a line to its log, and each worker would train alone
+without an error. This module therefore checks the variables before any worker starts. It needs the standard library
+only.
 """
 
 import collections
@@ -19,32 +20,43 @@ import json
 import os
 import re
 import socket
+from typing import Any, Dict, List, Mapping, MutableMapping, Optional, Tuple
 
-#: A worker's number among all, its number and the number of workers on this host, its device, and the devices of all
-#: workers of this host by rank, empty where they are not known.
+#: The place of one worker. rank: its number among all workers. local_rank: its number on this host. local_count: the
+#: number of workers on this host. device: its device. neighbours: the devices of all workers of this host by rank, or
+#: empty if they are not known.
 Member = collections.namedtuple("Member", ["rank", "local_rank", "local_count", "device", "neighbours"], defaults=[()])
 
 TABLE, CHIEF = "RANK_TABLE_FILE", "CM_CHIEF_IP"
 CHIEF_NEEDS = ("CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZE", "CM_WORKER_IP")
-#: What must not be set beside the one or the other.
+#: The variables that must not be set together with each of the two.
 BESIDE = {TABLE: CHIEF_NEEDS, CHIEF: (TABLE, "RANK_SIZE", "RANK_ID")}
-#: A worker's number where a chief connects them: HCCL tells it only when it is connected.
+#: A worker's number if a chief connects the workers. HCCL assigns its own number only when it has connected them.
 RANK = "COVPOOL_RANK"
-#: Set for a worker that `covpool.distributed.launcher` started, with all others, on this host: the launcher's PID.
+#: The PID of the launcher, for a worker that `covpool.distributed.launcher` started. All workers are then on this host.
 LAUNCHER = "COVPOOL_LAUNCHER"
 DEFAULT_JOB = "covpool"
-#: Of rank tables; 1.2 is the one of SuperPoDs, whose server_list is the same.
+#: Supported versions of rank tables. SuperPoDs use 1.2; its server_list has the same form.
 VERSIONS = ("1.0", "1.2")
 
 
 class ClusterError(ValueError):
-    """The environment does not connect so many workers; the message names the variable and what it must be."""
+    """The environment does not connect the workers; the message names the variable and its expected value."""
 
 
-def members(workers, first_device, environment):
-    """The workers of this host, as `Member`s. first_device: of the first one, where no table says it.
+def members(workers: int, first_device: int, environment: Mapping[str, str]) -> List[Member]:
+    """Return the workers of this host.
 
-    workers: of all hosts together. Raises ClusterError.
+    Args:
+        workers: The number of workers on all hosts.
+        first_device: The device of the first worker. It is used only if a chief connects the workers.
+        environment: The environment variables.
+
+    Returns:
+        The workers in the order of their ranks.
+
+    Raises:
+        ClusterError: The environment does not connect `workers` workers, or not all of them are on the chief's host.
     """
     if _kind(environment) == TABLE:
         return _of_table(environment[TABLE], workers)
@@ -63,23 +75,44 @@ def members(workers, first_device, environment):
     return [Member(rank, rank, workers, device, tuple(devices)) for rank, device in enumerate(devices)]
 
 
-def variables(member, workers, environment):
-    """What a worker's environment has beside that of all, {name: value}."""
+def variables(member: Member, workers: int, environment: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment variables that one worker needs in addition to the shared ones.
+
+    Args:
+        member: The worker.
+        workers: The number of workers on all hosts.
+        environment: The shared environment variables.
+
+    Returns:
+        The value of each additional variable, by its name.
+
+    Raises:
+        ClusterError: The environment names neither a rank table nor a chief, or both.
+    """
     own = {"ASCEND_DEVICE_ID": str(member.device), "JOB_ID": environment.get("JOB_ID") or DEFAULT_JOB}
     if _kind(environment) == TABLE:
         return dict(own, RANK_SIZE=str(workers), RANK_ID=str(member.rank))
     return dict(own, **{RANK: str(member.rank)})
 
 
-def is_worker(environment):
-    """Whether a process has an environment of one worker: its number is there."""
+def is_worker(environment: Mapping[str, str]) -> bool:
+    """Return whether the environment is that of one worker, which means that it has the worker's number."""
     return "RANK_ID" in environment or RANK in environment
 
 
-def size(environment):
-    """How many workers an environment speaks of, 1 where of none, and the variable that says so, None where none does.
+def size(environment: Mapping[str, str]) -> Tuple[int, Optional[str]]:
+    """Return the number of workers that an environment is set up for.
 
-    A rank table that can't be read is nobody's: NPUs that train by themselves are not connected. Raises ClusterError.
+    A rank table that can't be read counts as missing, because one NPU that trains alone needs no table.
+
+    Args:
+        environment: The environment variables.
+
+    Returns:
+        The number of workers and the name of the variable that sets it; 1 and None if no variable does.
+
+    Raises:
+        ClusterError: CM_WORKER_SIZE or RANK_SIZE is not a whole number of 1 or more.
     """
     for name in ("CM_WORKER_SIZE", "RANK_SIZE"):
         if environment.get(name):
@@ -90,14 +123,29 @@ def size(environment):
         return 1, None
 
 
-def leave(environment):
-    """Take out what would connect a process with others."""
+def leave(environment: MutableMapping[str, str]) -> None:
+    """Remove the variables that would connect this process with other workers.
+
+    Args:
+        environment: The environment variables. They are changed in place.
+    """
     for name in (TABLE, "RANK_SIZE", "RANK_ID", RANK, *CHIEF_NEEDS):
         environment.pop(name, None)
 
 
-def own(workers, environment):
-    """The `Member` that this process is, with its whole environment checked. Raises ClusterError."""
+def own(workers: int, environment: Mapping[str, str]) -> Member:
+    """Check the whole environment of this process and return its place among the workers.
+
+    Args:
+        workers: The number of workers on all hosts.
+        environment: The environment variables of this process.
+
+    Returns:
+        The place of this process.
+
+    Raises:
+        ClusterError: A variable is missing or wrong, or does not fit the rank table.
+    """
     kind = _kind(environment)
     name = "RANK_ID" if kind == TABLE else RANK
     rank = _number(name, environment, 0, workers - 1)
@@ -107,7 +155,7 @@ def own(workers, environment):
         if LAUNCHER in environment:
             first = device - rank
             return Member(rank, rank, workers, device, tuple(range(first, first + workers)))
-        # Started by hand, on several hosts perhaps: it is not known here how many are on this one.
+        # A worker that was started by hand may be one of several hosts. The number of workers on this host is unknown.
         return Member(rank, 0, workers, device)
     size = _number("RANK_SIZE", environment, 1, None)
     if size != workers:
@@ -121,7 +169,8 @@ def own(workers, environment):
     return found
 
 
-def _kind(environment):
+def _kind(environment: Mapping[str, str]) -> str:
+    """Return TABLE or CHIEF, the way in which the environment connects the workers."""
     found = [name for name in (TABLE, CHIEF) if environment.get(name)]
     if not found:
         raise ClusterError(
@@ -137,7 +186,7 @@ def _kind(environment):
     return found[0]
 
 
-def _check_chief(workers, environment):
+def _check_chief(workers: int, environment: Mapping[str, str]) -> None:
     missing = [name for name in CHIEF_NEEDS if not environment.get(name)]
     if missing:
         raise ClusterError(f"{CHIEF} is set, but {' and '.join(missing)} is not set")
@@ -148,7 +197,8 @@ def _check_chief(workers, environment):
         raise ClusterError(f"CM_WORKER_SIZE is {size}, but device_options has workers: {workers}")
 
 
-def _number(name, environment, low, high):
+def _number(name: str, environment: Mapping[str, str], low: int, high: Optional[int]) -> int:
+    """Return a variable as a whole number from `low` to `high`; None sets no upper limit."""
     text = environment.get(name, "")
     if not re.match(r"\d+\Z", text) or int(text) < low or (high is not None and int(text) > high):
         raise ClusterError(
@@ -158,8 +208,8 @@ def _number(name, environment, low, high):
     return int(text)
 
 
-def _of_table(path, workers):
-    """This host's members of a rank table, in the order of their ranks."""
+def _of_table(path: str, workers: int) -> List[Member]:
+    """Return the workers of this host in a rank table, in the order of their ranks."""
     servers = _read_table(path)
     devices = [
         (_entry(path, device, "rank_id"), _entry(path, device, "device_id"), server.get("server_id"))
@@ -179,7 +229,8 @@ def _of_table(path, workers):
     return [Member(rank, number, len(found), device, devices) for number, (rank, device) in enumerate(found)]
 
 
-def _read_table(path):
+def _read_table(path: str) -> List[Dict[str, Any]]:
+    """Return the server_list of a rank table."""
     if not os.path.isabs(path):
         raise ClusterError(f"RANK_TABLE_FILE must be an absolute path, got {path}")
     try:
@@ -209,15 +260,16 @@ def _read_table(path):
     return servers
 
 
-def _entry(path, device, key):
+def _entry(path: str, device: Any, key: str) -> int:
+    """Return a number from the entry of a device in a rank table."""
     value = device.get(key) if isinstance(device, dict) else None
     if not re.match(r"\d+\Z", str(value)):
         raise ClusterError(f"{path}: {key} of a device must be a number, got {value!r}")
     return int(value)
 
 
-def _check_chips(path, servers):
-    """A worker has a chip of its own, and an address at which workers of other servers reach it."""
+def _check_chips(path: str, servers: List[Dict[str, Any]]) -> None:
+    """Check that each worker has a separate chip, and an address that workers of other servers can reach."""
     seen = set()
     for server in servers:
         for device in server["device"]:
@@ -230,8 +282,8 @@ def _check_chips(path, servers):
             _check_address(path, device, len(servers))
 
 
-def _check_address(path, device, servers):
-    """HCCL takes device_ip as optional on a single server."""
+def _check_address(path: str, device: Dict[str, Any], servers: int) -> None:
+    """Check a device_ip. HCCL treats it as optional if there is a single server."""
     address = device.get("device_ip")
     if address is None and servers == 1:
         return
@@ -245,8 +297,8 @@ def _check_address(path, device, servers):
         ) from None
 
 
-def _this_host(path, servers):
-    """The server_id of the server that has an address of this host."""
+def _this_host(path: str, servers: List[Dict[str, Any]]) -> str:
+    """Return the server_id of the server that has an address of this host."""
     names = [str(server.get("server_id")) for server in servers]
     found = [name for name in names if _is_here(name)]
     if len(found) != 1:
@@ -257,8 +309,8 @@ def _this_host(path, servers):
     return found[0]
 
 
-def _is_here(address):
-    """Only an address of this host can be bound to."""
+def _is_here(address: str) -> bool:
+    """Return whether an address belongs to this host: only then can a socket be bound to it."""
     try:
         family = socket.getaddrinfo(address, None, flags=socket.AI_NUMERICHOST)[0][0]
         with socket.socket(family, socket.SOCK_DGRAM) as tried:

@@ -1,11 +1,11 @@
-"""Starts the workers of a run, where `device_options` ask for several: this program once more for each of them.
+"""Starts the workers of a run if `device_options` set several: each worker is this program, started again.
 
-The stage that DVC runs stays what it is: it waits for the workers, hands signals on to them, and ends as they end. It
-does on this host what horovodrun does, with Horovod's own rendezvous; but horovodrun kills a worker that takes more
-than 5 seconds to end after a signal, in which a training can't always finish its step and save its state.
+The process that DVC runs waits for the workers, forwards signals to them, and ends with their exit status. It replaces
+horovodrun on this host and uses Horovod's rendezvous server. horovodrun kills a worker that takes more than 5 seconds
+to end after a signal. A training can need more time to finish its step and save its state.
 
-Worker 0 writes to this process's output. The others have nothing to say unless they fail; what they write is kept in
-`.covpool/workers/<run>-<rank>.log`, and shown if it tells why the run failed.
+Worker 0 writes to the output of this process. The output of the other workers goes to
+`.covpool/workers/<run>-<rank>.log`. It is shown if it explains why the run failed.
 """
 
 import contextlib
@@ -19,32 +19,42 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from covpool.distributed import hccl_environment
 
-#: The option of a stage that only shows what it would start.
+#: The option by which a stage only prints the commands that it would start.
 DRY_RUN = "--dry-run"
-#: Exit code of a worker that gave up because another one is gone: not the one to blame.
+#: Exit code of a worker that gave up because another worker is lost. It is not the cause of the failure.
 LOST = 75
-#: Exit codes of workers that were asked to stop: after their step, and worker 0 after it has saved.
+#: Exit codes of workers that stopped on a signal. They finish their step first, and worker 0 also saves its state.
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-#: Seconds that the others have to notice that one is gone, before they are killed.
+#: Seconds that the other workers have to detect a lost worker, before they are killed.
 GRACE = 60
 LOGS = Path(".covpool") / "workers"
 LAUNCHER = hccl_environment.LAUNCHER
 
-#: `environments` of a run that this process is to do itself.
+#: The result of `environments` for a run that this process does itself.
 ITSELF = {0: {}}
 
 
 class LaunchError(RuntimeError):
-    """The workers can't be started, or one of them failed; the message says which and why."""
+    """The workers can't be started, or one of them failed; the message names the worker and the reason."""
 
 
-def hand_on(name, options, dry_run=False):
-    """Let workers do what this process was started for, and end as they end; returns where this process is to do it.
+def hand_on(name: str, options: Any, dry_run: bool = False) -> None:
+    """Start the workers of a run, wait for them, and exit with their status.
 
-    dry_run: print what would be started, after the same checks, and end.
+    It returns only if this process does the work itself: as one of the workers, or as the only one.
+
+    Args:
+        name: The name of the run.
+        options: The run's entry in `device_options`: an object with the attributes `kind`, `workers` and, for NPUs,
+            `visible_device`.
+        dry_run: Make the same checks, print the commands that would be started, and exit.
+
+    Raises:
+        LaunchError: The environment does not allow the run, or a worker failed.
     """
     if LAUNCHER in os.environ:
         _end_with(int(os.environ[LAUNCHER]))
@@ -58,8 +68,8 @@ def hand_on(name, options, dry_run=False):
         _share_processors(int(os.environ.get("HOROVOD_LOCAL_SIZE", 1)))
 
 
-def _refuse_to_leave_others(name):
-    """An environment of several NPUs is no mistake that training on one of them would answer."""
+def _refuse_to_leave_others(name: str) -> None:
+    """Raise LaunchError if the environment is set up for several NPUs, since the run would use only one of them."""
     try:
         size, variable = hccl_environment.size(os.environ)
     except hccl_environment.ClusterError as error:
@@ -71,19 +81,29 @@ def _refuse_to_leave_others(name):
         )
 
 
-def _is_worker(kind):
+def _is_worker(kind: str) -> bool:
     return hccl_environment.is_worker(os.environ) if kind == "npu" else "HOROVOD_RANK" in os.environ
 
 
 @contextlib.contextmanager
-def environments(name, options):
-    """A context with what each worker's environment has beside this process's own: {rank: {name: value}}.
+def environments(name: str, options: Any) -> Iterator[Dict[int, Dict[str, str]]]:
+    """Provide the environment variables that each worker needs in addition to those of this process.
 
-    ITSELF where this process is to do it. Raises LaunchError where the environment does not allow the run.
+    Args:
+        name: The name of the run.
+        options: The run's entry in `device_options`: an object with the attributes `kind`, `workers` and, for NPUs,
+            `visible_device`.
+
+    Yields:
+        `{rank: {variable: value}}`, or ITSELF if this process does the run itself. The workers must end before the
+        context does.
+
+    Raises:
+        LaunchError: The environment does not allow the run.
     """
     if options.workers == 1 and options.kind == "npu":
         _refuse_to_leave_others(name)
-    # Workers may have been started by hand or by horovodrun, on several hosts perhaps.
+    # The user or horovodrun may have started the workers, possibly on several hosts.
     if options.workers == 1 or _is_worker(options.kind):
         yield ITSELF
     else:
@@ -93,7 +113,8 @@ def environments(name, options):
 
 
 @contextlib.contextmanager
-def _hccl_environments(name, options):
+def _hccl_environments(name: str, options: Any) -> Iterator[Dict[int, Dict[str, str]]]:
+    """Provide the variables of workers that HCCL connects, as `environments` does."""
     try:
         members = hccl_environment.members(options.workers, options.visible_device, os.environ)
         yield {each.rank: hccl_environment.variables(each, options.workers, os.environ) for each in members}
@@ -101,28 +122,29 @@ def _hccl_environments(name, options):
         raise LaunchError(f"device {name!r} has workers: {options.workers}: {error}. See docs/workers.md.") from None
 
 
-def _show(environments):
+def _show(environments: Mapping[int, Mapping[str, str]]) -> None:
+    """Print the command of each worker."""
     for rank, environment in environments.items():
         changes = [f"{key}={shlex.quote(value)}" for key, value in sorted(environment.items())]
         command = [sys.executable] + [each for each in sys.argv if each != DRY_RUN]
         print(f"worker {rank}: {' '.join(changes + [shlex.quote(each) for each in command])}")
 
 
-def _end_with(launcher):
-    """Ask the kernel for a SIGTERM when the launcher dies, so that no workers are left behind after its kill -9."""
+def _end_with(launcher: int) -> None:
+    """Ask the kernel for a SIGTERM when the launcher ends, so that a `kill -9` of it leaves no workers behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
     if os.getppid() != launcher:
         sys.exit(LOST)
 
 
-def _share_processors(workers):
-    """Set OpenMP's threads to this worker's part of the cores. TensorFlow reads it when it is loaded."""
+def _share_processors(workers: int) -> None:
+    """Set the number of OpenMP threads to this worker's share of the cores. TensorFlow reads it on import."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
 
 
 @contextlib.contextmanager
-def _horovod_environments(name, options):
-    """As `environments`, for as long as Horovod's rendezvous is there."""
+def _horovod_environments(name: str, options: Any) -> Iterator[Dict[int, Dict[str, str]]]:
+    """Provide the variables as `environments` does, and run Horovod's rendezvous server until the context ends."""
     if importlib.util.find_spec("horovod") is None:
         raise LaunchError(
             f"device {name!r} has workers: {options.workers}, which needs Horovod, but {sys.executable} does not have "
@@ -133,7 +155,7 @@ def _horovod_environments(name, options):
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
     slots = hosts.get_host_assignments(hosts.parse_hosts(f"localhost:{options.workers}"), options.workers)
-    # For this host only: Horovod's own way to start it would let the network in.
+    # The server listens on this host only. Horovod's own start function would open it to the network.
     server = RendezvousHTTPServer(("127.0.0.1", 0), RendezvousHandler, 0)
     server.init(slots)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -146,10 +168,18 @@ def _horovod_environments(name, options):
         server.server_close()
 
 
-def run_workers(name, environments):
-    """This program once for each of {rank: variables}, to the end of them all; the exit status for this process.
+def run_workers(name: str, environments: Mapping[int, Mapping[str, str]]) -> int:
+    """Start this program once for each worker and wait until all have ended.
 
-    Raises LaunchError that names the worker that failed, unless it is worker 0, which has told its reason itself.
+    Args:
+        name: The name of the run, for the names of the logs.
+        environments: `{rank: {variable: value}}`, as `environments` provides it.
+
+    Returns:
+        The exit status for this process.
+
+    Raises:
+        LaunchError: A worker was killed, or a worker other than worker 0 failed. Worker 0 prints its reason itself.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     logs = {rank: LOGS / f"{name}-{rank}.log" for rank in environments}
@@ -164,10 +194,16 @@ def run_workers(name, environments):
     return _judged(codes, killed, logs)
 
 
-def _judged(codes, killed, logs):
-    """What `run_workers` makes of the workers' exit codes {rank: code}.
+def _judged(codes: Mapping[int, int], killed: List[int], logs: Mapping[int, Path]) -> int:
+    """Return the exit status that follows from the workers' exit codes, or raise LaunchError.
 
-    Of those that failed for a reason of their own one that was killed counts first, then the lowest rank.
+    Workers that failed because another one was lost are not blamed. Among the others, a worker that was ended by a
+    signal is blamed first, then the one with the lowest rank.
+
+    Args:
+        codes: `{rank: exit code}`.
+        killed: The ranks that this process killed because they did not answer.
+        logs: `{rank: log file}`.
     """
     if not any(codes.values()):
         return 0
@@ -187,12 +223,12 @@ def _judged(codes, killed, logs):
     return code
 
 
-def _error(rank, codes, reason):
+def _error(rank: int, codes: Mapping[int, int], reason: str) -> LaunchError:
     return LaunchError(f"worker {rank} of {len(codes)} {reason}")
 
 
-def _start(environment, log):
-    """This program once more, in a session of its own: a Ctrl-C reaches it from here only, and once."""
+def _start(environment: Mapping[str, str], log: Optional[Path]) -> "subprocess.Popen[bytes]":
+    """Start this program again in a new session, so that Ctrl-C reaches it only once and only from this process."""
     environment = dict(os.environ, **environment, **{LAUNCHER: str(os.getpid())})
     command = [sys.executable] + sys.argv
     if log is None:
@@ -201,8 +237,12 @@ def _start(environment, log):
         return subprocess.Popen(command, env=environment, start_new_session=True, stdout=stream, stderr=stream)
 
 
-def _wait(workers, signals):
-    """Until all have ended; the ranks of those that had to be killed, because they hung after another had failed."""
+def _wait(workers: "Mapping[int, subprocess.Popen[bytes]]", signals: "_Signals") -> List[int]:
+    """Wait until all workers have ended.
+
+    Returns:
+        The ranks of the workers that were killed because they still ran GRACE seconds after another one had failed.
+    """
     deadline = None
     while any(worker.poll() is None for worker in workers.values()):
         signals.hand_on(workers.values())
@@ -219,22 +259,27 @@ def _wait(workers, signals):
 
 
 class _Signals:
-    """SIGINT and SIGTERM are handed on; the workers finish their step, save, and end."""
+    """Forwards SIGINT and SIGTERM to the workers, which finish their step, save and end.
 
-    def __enter__(self):
+    Attributes:
+        last: The number of the signal that was forwarded last; None if there was none.
+    """
+
+    def __enter__(self) -> "_Signals":
         self._pending = []
         self.last = None
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number, frame):
+    def _note(self, number: int, frame: Any) -> None:
         self._pending.append(number)
 
-    def hand_on(self, workers):
+    def hand_on(self, workers: "Iterable[subprocess.Popen[bytes]]") -> None:
+        """Forward the signals that have arrived to the workers that still run."""
         while self._pending:
             self.last = number = self._pending.pop(0)
             for worker in workers:
