@@ -1,33 +1,51 @@
-"""The one place that imports npu_bridge, Ascend's TensorFlow 1.15 adapter, and knows how its versions differ.
+"""An interface to npu_bridge, Ascend's adapter for TensorFlow 1.15, that hides the differences of its versions.
 
-Importing it changes TensorFlow (newer versions give every session of the process to the NPU), so it is imported when an
-NPU is opened, and not before.
+This is the only module that imports npu_bridge. The import changes TensorFlow: newer versions run every session of the
+process on the NPU. Therefore npu_bridge is imported only when an NPU is opened.
 """
 
 import collections
 import importlib
 import importlib.util
 import sys
+from typing import Callable, Iterable
 
 import tensorflow.compat.v1 as tf
 
 from covpool.config import npu_keys
 from covpool.devices.errors import DeviceError
 
-#: After so many steps without an overflow a dynamic loss scale doubles; after two overflows in a row it halves.
+#: A dynamic loss scale doubles after this number of steps without an overflow.
 GOOD_STEPS_TO_DOUBLE = 1000
+#: A dynamic loss scale halves after this number of consecutive overflows.
 OVERFLOWS_TO_HALVE = 2
 
-#: generation: `npu_keys.OLD` or `NEW`; version: as the package tells it, or None; the rest as `npu_init` has it.
+#: An imported npu_bridge. generation: `npu_keys.OLD` or `npu_keys.NEW`. version: the package's version, or None if
+#: unknown. npu_init: the module npu_bridge.npu_init.
 Bridge = collections.namedtuple("Bridge", ["generation", "version", "npu_init"])
 
 
-def is_installed():
+def is_installed() -> bool:
+    """Check whether this Python has npu_bridge, without importing it.
+
+    Returns:
+        True if npu_bridge is installed.
+    """
     return importlib.util.find_spec("npu_bridge") is not None
 
 
-def load(name):
-    """The Bridge for the run `name`; DeviceError where this Python has no npu_bridge or can't import it."""
+def load(name: str) -> Bridge:
+    """Import npu_bridge.
+
+    Args:
+        name: The name of the device in params.yaml, for error messages.
+
+    Returns:
+        The Bridge.
+
+    Raises:
+        DeviceError: This Python has no npu_bridge, or the import fails.
+    """
     if not is_installed():
         raise DeviceError(
             f"device {name!r} is an NPU, but this Python ({sys.executable}) has no npu_bridge: set "
@@ -36,19 +54,27 @@ def load(name):
     try:
         npu_init = importlib.import_module("npu_bridge.npu_init")
         version = getattr(importlib.import_module("npu_bridge"), "__version__", None)
-    # Whatever a library of CANN that is missing or does not fit makes of it.
+    # A missing or incompatible library of CANN can raise any type of exception.
     except Exception as error:
         raise DeviceError(
             f"device {name!r}: npu_bridge can't be imported ({type(error).__name__}: {error}). Check that CANN is "
             "installed, and source its set_env.sh."
         ) from error
-    # The wrapper for several devices came with the newer ones, in place of the class NPUDistributedOptimizer.
+    # In newer versions, this wrapper for several devices replaces the class NPUDistributedOptimizer.
     newer = hasattr(npu_init, "npu_distributed_optimizer_wrapper")
     return Bridge(npu_keys.NEW if newer else npu_keys.OLD, version, npu_init)
 
 
-def dropout(bridge, keep_probability):
-    """The device's own dropout, as a function of a tensor and a seed. It takes the share that is kept, not `rate`."""
+def dropout(bridge: Bridge, keep_probability: float) -> Callable[[tf.Tensor, int], tf.Tensor]:
+    """Return the NPU's implementation of dropout.
+
+    Args:
+        bridge: The imported npu_bridge.
+        keep_probability: The probability that an element is kept, i.e. 1 - `rate`.
+
+    Returns:
+        A function of a tensor and a seed.
+    """
 
     def drop(inputs, seed):
         return bridge.npu_init.npu_ops.dropout(inputs, keep_probability, seed=seed)
@@ -56,15 +82,34 @@ def dropout(bridge, keep_probability):
     return drop
 
 
-def allreduce(bridge, tensor, fusion):
-    """The sum of a tensor over all workers; fusion: see `hccl`."""
+def allreduce(bridge: Bridge, tensor: tf.Tensor, fusion: int) -> tf.Tensor:
+    """Sum a tensor over all workers.
+
+    Args:
+        bridge: The imported npu_bridge.
+        tensor: This worker's tensor.
+        fusion: How HCCL merges exchanges, see `covpool.distributed.hccl`.
+
+    Returns:
+        The sum, with the shape and dtype of `tensor`.
+    """
     return bridge.npu_init.hccl_ops.allreduce(tensor, "sum", fusion=fusion)
 
 
-def scale_loss(bridge, optimizer, scaling, scale, several):
-    """NPULossScaleOptimizer around an optimiser; scaling: `dynamic` or `fixed`; scale: the first, or the only one.
+def scale_loss(
+    bridge: Bridge, optimizer: tf.train.Optimizer, scaling: str, scale: float, several: bool
+) -> tf.train.Optimizer:
+    """Wrap an optimiser in NPULossScaleOptimizer.
 
-    several: workers skip a step together when one of them overflows.
+    Args:
+        bridge: The imported npu_bridge.
+        optimizer: The optimiser of the run.
+        scaling: "dynamic" or "fixed".
+        scale: The initial loss scale for "dynamic", or the constant one for "fixed".
+        several: Whether there are several workers. If one of them overflows, all of them skip the step.
+
+    Returns:
+        The NPULossScaleOptimizer.
     """
     npu_init = bridge.npu_init
     if scaling == "dynamic":
@@ -80,12 +125,17 @@ def scale_loss(bridge, optimizer, scaling, scale, several):
     return npu_init.NPULossScaleOptimizer(optimizer, manager, is_distributed=several)
 
 
-def keep_dtype(bridge, operations):
-    """Mark operations as `keep_dtype_scope` does: whatever the precision_mode, they are computed as they are typed.
+def keep_dtype(bridge: Bridge, operations: Iterable[tf.Operation]) -> None:
+    """Mark operations so that the NPU computes them in their own dtype with every precision_mode.
 
-    A scope reaches the operations that are made in it, but not those of their gradients, hence the marking afterwards.
+    `keep_dtype_scope` sets the same attribute on the operations that are created inside the scope. It does not mark the
+    operations of their gradients. Therefore this function marks existing operations.
+
+    Args:
+        bridge: The imported npu_bridge.
+        operations: The operations to mark.
     """
-    # The attribute is a bool in older versions and a number in newer ones.
+    # The attribute is a bool in older versions and an integer in newer ones.
     with tf.Graph().as_default(), bridge.npu_init.npu_scope.keep_dtype_scope():
         attributes = dict(tf.no_op().node_def.attr)
     for operation in operations:
@@ -93,6 +143,16 @@ def keep_dtype(bridge, operations):
             operation._set_attr(key, value)
 
 
-def loop(bridge, session, step, steps):
-    """The op that makes `steps` steps on the device, from the one that makes one."""
+def loop(bridge: Bridge, session: tf.Session, step: tf.Operation, steps: int) -> tf.Operation:
+    """Return an op that runs several training steps on the NPU.
+
+    Args:
+        bridge: The imported npu_bridge.
+        session: The session of the training.
+        step: The op that runs one training step.
+        steps: The number of steps.
+
+    Returns:
+        The op that runs `steps` steps.
+    """
     return bridge.npu_init.util.set_iteration_per_loop(session, step, steps)
