@@ -155,7 +155,7 @@ def own(workers: int, environment: Mapping[str, str]) -> Member:
         if LAUNCHER in environment:
             first = device - rank
             return Member(rank, rank, workers, device, tuple(range(first, first + workers)))
-        # A worker that was started by hand may be one of several hosts. The number of workers on this host is unknown.
+        # The user started this worker, and may have started others on other hosts. The number on this host is unknown.
         return Member(rank, 0, workers, device)
     size = _number("RANK_SIZE", environment, 1, None)
     if size != workers:

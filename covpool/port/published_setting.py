@@ -1,10 +1,10 @@
-"""The setting with which the Ascend port of CovPoolFER trains by default, and which its published figures are of.
+"""The default setting of the Ascend port of CovPoolFER. The port's published figures were obtained with it.
 
-Keys of params.yaml with plain values, for both interpreters: `train.sh` starts from it, the report compares runs with
-it, and the benchmark measures it.
+It maps keys of params.yaml to plain values, so that both interpreters can read it. `train.sh` starts from it, the
+report compares runs with it, and the benchmark measures it.
 """
 
-#: Values that the port has as defaults of its flags.
+#: The defaults of the port's flags.
 FLAGS = {
     "normalise.size": 100,
     "network.model_def": "covpoolnet2",
@@ -31,7 +31,7 @@ FLAGS = {
     "train.log_histograms": False,
 }
 
-#: Values that the port has in its code.
+#: The values that are fixed in the port's code.
 FIXED = {
     "network.pooling": "covariance",
     "network.vectorise": "full",
@@ -45,8 +45,8 @@ FIXED = {
     "train.adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 0.1},
 }
 
-#: All of it, as the flags ask for it.
+#: The whole setting, as the flags request it.
 PUBLISHED = dict(FLAGS, **FIXED)
 
-#: What the port does in effect: it accepts dropout without applying it.
+#: The setting that the port applies in effect: it accepts the dropout flag but does not apply dropout.
 IN_EFFECT = dict(PUBLISHED, **{"train.keep_probability": 1.0})

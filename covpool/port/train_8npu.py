@@ -1,20 +1,35 @@
-"""What train_8npu.sh looks at before it starts anything: whether params.yaml lets several NPUs train together.
+"""Checks for train_8npu.sh, before it starts anything, that params.yaml lets several NPUs train together.
 
-It ends with a sentence where they would not: DVC would not know the stage, or train on a single chip.
+It exits with a message if they would not. Otherwise DVC would report an unknown stage, or train on a single chip.
 """
 
 import os
 import sys
+from typing import TYPE_CHECKING, Mapping, Optional
 
 from covpool.config import ParamsError, load_params
 from covpool.distributed import hccl_environment
 
-#: The run that the script is for, and its NPUs.
+if TYPE_CHECKING:
+    from covpool.config import Params
+
+#: The name of the run that the script starts, and its number of NPUs.
 RUN, NPUS = "npu", 8
 
 
-def problem(params, environment):
-    """Why the run would not train on several NPUs, in a sentence; None where it would."""
+def problem(params: "Params", environment: Mapping[str, str]) -> Optional[str]:
+    """Return why the run would not train on several NPUs.
+
+    Args:
+        params: The parameters of the pipeline.
+        environment: The environment variables.
+
+    Returns:
+        The reason and its remedy in one sentence without a final period; None if the run would train on several NPUs.
+
+    Raises:
+        ClusterError: A variable that sets the number of workers is not a whole number of 1 or more.
+    """
     options = params.device_options.get(RUN)
     if options is None or options.kind != "npu":
         return f"device_options has no entry {RUN!r} of kind npu: write one into params.yaml"
@@ -27,7 +42,8 @@ def problem(params, environment):
     return "; ".join(wanted) + " in params.yaml" if wanted else None
 
 
-def main():
+def main() -> None:
+    """Exit with code 1 and a message if the run would not train on several NPUs."""
     try:
         found = problem(load_params(), os.environ)
     except (ParamsError, hccl_environment.ClusterError) as error:

@@ -1,8 +1,8 @@
-"""The command line of the Ascend port of CovPoolFER (its `train.sh`), as an experiment of this pipeline.
+"""The command line of the Ascend port of CovPoolFER (its `train.sh`), run as an experiment of this pipeline.
 
-The flags and their defaults are the port's; each is checked, becomes a parameter, and `dvc exp run` does the rest:
-fetch, validate, normalise, train, evaluate, report. Two flags name folders for results, which are copied there at the
-end. What the port accepts without effect (augmentation, dropout, moving average) works here.
+The flags and their defaults are those of the port. Each flag is checked and becomes a parameter. `dvc exp run` then
+fetches, validates, normalises, trains, evaluates and reports. Two flags name folders, to which the results are copied
+at the end. The port accepts some flags without effect (augmentation, dropout, moving average); here they have an effect.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from covpool.datasets.local_source import source_problem
 from covpool.pipeline import artifacts, experiment, machine, project
 from covpool.port import published_setting
 
-#: Shift in pixels for --random_crop: the port crops from pictures that are somewhat larger than the input.
+#: Largest shift in pixels for --random_crop. The port crops from pictures that are slightly larger than the input.
 CROP_MARGIN = 6
 
-#: Parameters that the port has in its code, not as flags: of the data, and of the network.
+#: Parameters of the data and the network that are fixed in the port's code and have no flag.
 FIXED = {
     "dataset.kind": "sfew_100",
     "dataset.url": "",
@@ -43,14 +43,28 @@ FIXED = {
     **published_setting.FIXED,
 }
 
-#: Flags whose parameter has another name.
+#: The parameters of flags whose name differs from the parameter's: {flag: parameter}.
 RENAMED = {"image_size": "normalise.size", "max_nrof_epochs": "train.epochs"}
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports an unknown flag, with the one that it is like, before anything that is missing."""
+    """A parser that reports an unknown flag, with the most similar known one, before it reports missing flags."""
 
-    def parse_args(self, arguments=None, namespace=None):
+    def parse_args(
+        self, arguments: Optional[Sequence[str]] = None, namespace: Optional[argparse.Namespace] = None
+    ) -> argparse.Namespace:
+        """Parse the flags.
+
+        Args:
+            arguments: The words of the command line; None takes those of this process.
+            namespace: The object that gets the values; None creates one.
+
+        Returns:
+            The values of the flags.
+
+        Raises:
+            SystemExit: A flag is unknown, missing or wrong, or the help was printed.
+        """
         words = sys.argv[1:] if arguments is None else arguments
         known = [flag for action in self._actions for flag in action.option_strings]
         for word in words:
@@ -62,15 +76,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The port's flags, with its defaults from `published_setting`."""
+    """Return a parser of the port's flags, with the defaults of `published_setting`."""
     flags = Parser(
         prog="train.sh",
         allow_abbrev=False,
         description="Train as the Ascend port of CovPoolFER does; results land where `dvc repro` puts them.",
     )
 
-    def add(flag, text, **options):
-        """A flag of the port that is a parameter: its type and default are those of the published setting."""
+    def add(flag: str, text: str, **options: Any) -> None:
+        """Add a flag that sets a parameter; its type and default are those of the published setting."""
         default = published_setting.FLAGS[parameter_of(flag)]
         if isinstance(default, bool):
             options["action"] = "store_true"
@@ -133,14 +147,37 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parameter_of(flag: str) -> str:
-    """The key of params.yaml that a flag of the port sets."""
+    """Return the key of params.yaml that a flag of the port sets.
+
+    Args:
+        flag: The name of the flag without dashes.
+
+    Returns:
+        The key, such as `train.batch_size`.
+
+    Raises:
+        StopIteration: No parameter belongs to the flag.
+    """
     if flag in RENAMED:
         return RENAMED[flag]
     return next(key for key in published_setting.FLAGS if key.split(".")[-1] == flag)
 
 
 def changes(options: argparse.Namespace, device: str, kind: str, source: str) -> Dict[str, Any]:
-    """The flags as parameters of the pipeline: {key: value}. device: the run's name, kind: what kind it is."""
+    """Translate the flags to parameters of the pipeline.
+
+    Args:
+        options: The values of the flags.
+        device: The name of the run.
+        kind: The kind of its device: cpu, gpu or npu.
+        source: The folder of the data set.
+
+    Returns:
+        The value of each changed parameter, by its key in params.yaml.
+
+    Raises:
+        ParamsError: The schedule file can't be read or is wrong.
+    """
     changed = dict(FIXED)
     flags = {parameter_of(name): name for name in vars(options) if name in RENAMED or name in _SAME_NAME}
     changed.update({key: getattr(options, name) for key, name in flags.items()})
@@ -161,12 +198,22 @@ def changes(options: argparse.Namespace, device: str, kind: str, source: str) ->
     return changed
 
 
-#: Flags that are the last part of their parameter's key.
+#: Flags whose name is the last part of their parameter's key.
 _SAME_NAME = {key.split(".")[-1] for key in published_setting.FLAGS} - {"model_def", "schedule"}
 
 
 def check(changed: Dict[str, Any]) -> Params:
-    """Return the parameters with `changed`; ParamsError if they are wrong, before DVC writes and uses them."""
+    """Check the changed parameters, before DVC writes and uses them.
+
+    Args:
+        changed: The value of each changed parameter, by its key.
+
+    Returns:
+        The parameters of params.yaml with these changes.
+
+    Raises:
+        ParamsError: The parameters are wrong, or the data set can't be used.
+    """
     content = read_yaml(PARAMS_FILE)
     for key, value in changed.items():
         *path, last = key.split(".")
@@ -182,12 +229,18 @@ def check(changed: Dict[str, Any]) -> Params:
 
 
 def data_folders(data_dir: str) -> List[Path]:
-    """The folders of --data_dir, absolute: one, or several with colons between them.
+    """Return the folders that --data_dir names.
+
+    Args:
+        data_dir: One folder, or several that are separated by colons.
+
+    Returns:
+        The absolute paths of the folders.
 
     Raises:
-        ParamsError: a folder does not exist.
+        ParamsError: A folder does not exist.
     """
-    # A folder's own name may have a colon.
+    # The name of a single folder may contain a colon.
     parts = [data_dir] if Path(data_dir).is_dir() else data_dir.split(":")
     folders = [Path(os.path.abspath(part)) for part in parts if part]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
@@ -198,7 +251,14 @@ def data_folders(data_dir: str) -> List[Path]:
 
 
 def one_source(folders: Sequence[Path]) -> str:
-    """The one folder; if there are several, a new one with links to the pictures of all."""
+    """Combine the folders of a data set to one.
+
+    Args:
+        folders: The absolute paths of one folder or several.
+
+    Returns:
+        The path of the folder if there is only one. Otherwise the path of a new folder with links to all pictures.
+    """
     if len(folders) == 1:
         return str(folders[0])
     name = hashlib.sha256(":".join(map(str, folders)).encode()).hexdigest()[:16]
@@ -208,12 +268,20 @@ def one_source(folders: Sequence[Path]) -> str:
         for picture in sorted(path for path in folder.glob("*/*/*") if path.is_file()):
             place = merged / picture.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
-            # Sets that hold the same file name stay apart by their place in the list.
+            # The number of the folder keeps pictures of the same name apart.
             os.symlink(picture, place.with_name(f"{number}_{place.name}"))
     return str(merged)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the experiment that the flags describe, and copy its results.
+
+    Args:
+        arguments: The words of the command line; None takes those of this process.
+
+    Raises:
+        SystemExit: A flag is wrong, or the experiment failed.
+    """
     options = parser().parse_args(arguments)
     _make_paths_absolute(options)
     try:
@@ -248,14 +316,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     print("train.sh: params.yaml has this setting now; `make back` returns to the last commit's, without training.")
 
 
-def _make_paths_absolute(options):
-    """Paths are meant from where the command was given; DVC runs in the project."""
+def _make_paths_absolute(options: argparse.Namespace) -> None:
+    """Make paths absolute: they are relative to the folder of the command, but DVC runs in the project's folder."""
     for name in ("logs_base_dir", "models_base_dir", "pretrained_model", "learning_rate_schedule_file"):
         if getattr(options, name):
             setattr(options, name, os.path.abspath(getattr(options, name)))
 
 
-def _copy_results(options, device):
+def _copy_results(options: argparse.Namespace, device: str) -> None:
+    """Copy the results of a run to the folders that --models_base_dir and --logs_base_dir name."""
     wanted = (
         (options.models_base_dir, [artifacts.MODELS / device]),
         (options.logs_base_dir, [artifacts.RUNS / device, artifacts.EVALUATION / device, Path("tensorboard") / device]),
