@@ -1,7 +1,7 @@
-"""Scores splits with a trained network and writes what the report and DVC read of it."""
+"""Scores splits with a trained network, and writes the files that the report and DVC read."""
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from covpool import devices
 from covpool.networks.checkpoints import CheckpointError
@@ -10,7 +10,7 @@ from covpool.training import input_pipeline, metrics
 from covpool.training.score import open_model, read_model
 
 
-def evaluate(params, name: str, root: Path) -> dict:
+def evaluate(params: Any, name: str, root: Path) -> dict:
     """Evaluate a trained run on the splits that `evaluate.splits` names.
 
     Each split gets a folder `evaluation/<name>/<split>/` with `predictions.csv` (a row for each picture), `scores.json`
@@ -28,7 +28,7 @@ def evaluate(params, name: str, root: Path) -> dict:
     Raises:
         ArtifactError: the data set has none of the splits, is not what the run was trained on, or can't be read.
         CheckpointError: the model is damaged; the message says what to do.
-        DeviceError: the run's device is not there.
+        DeviceError: the run's device can't be opened.
     """
     root = Path(root)
     wanted = params.evaluate
@@ -54,13 +54,24 @@ def evaluate(params, name: str, root: Path) -> dict:
 
 
 def trained_run(name: str, root: Path) -> Optional[dict]:
-    """The record of the run that `models/<name>` comes from; None if `runs/<name>` was not fetched with it."""
+    """Read the record of the run that wrote `models/<name>`.
+
+    Args:
+        name: the run, as in `params.devices`.
+        root: the folder in which the pipeline's artifacts lie.
+
+    Returns:
+        The record, or None if `runs/<name>` was not fetched together with the model.
+
+    Raises:
+        ArtifactError: the record can't be read.
+    """
     path = Path(root) / artifacts.RUNS / name / "run.json"
     return artifacts.read_json(path) if path.is_file() else None
 
 
 def _check_data(name, root):
-    """ArtifactError if data/faces is not what the run was trained on."""
+    """Raise ArtifactError if data/faces is not the data that the run was trained on."""
     run = trained_run(name, root)
     if run is not None and run["data"]["hash"] != artifacts.faces_hash(root / artifacts.FACES):
         raise artifacts.ArtifactError(
@@ -109,7 +120,7 @@ def _score_split(scorer, split, checkpoint, model, faces_folder, target):
     return scores
 
 
-#: What a split's accuracy says, beside its name.
+#: How to read a split's accuracy.
 _MEANING = {
     "train": "the network was trained on these",
     "val": "the best checkpoint was chosen on these",
@@ -129,7 +140,7 @@ def _sentence(name, scores):
 def _predictions(probabilities, faces, class_names):
     for source, label, row in zip(faces.sources, faces.labels, probabilities):
         best = int(row.argmax())
-        # Seven digits are what a float32 has.
+        # A float32 has about seven digits.
         numbers = {"p_" + name: round(float(value), 7) for name, value in zip(class_names, row)}
         yield dict(
             numbers,

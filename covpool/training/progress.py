@@ -1,14 +1,27 @@
-"""What a person sees of a run: a bar with loss, accuracy, images a second and time left; a line an epoch in a log."""
+"""Shows the progress of a run.
+
+On a terminal this is a bar with the loss, the accuracy, the images per second and the time left. In a log it is one
+line per epoch.
+"""
 
 import sys
+from typing import Any, Mapping
 
 from tqdm import tqdm
 
 
 class Progress:
-    """The display of one epoch, as a context. batch_size: of a step, of all workers; shown: False for no bar."""
+    """The display of one epoch. Use it as a context.
 
-    def __init__(self, train, epoch, done, batch_size, shown=True):
+    Args:
+        train: the section `train` of the parameters.
+        epoch: the number of the epoch, counted from 0.
+        done: the number of steps of this epoch that are done already.
+        batch_size: the pictures per step, of all workers together.
+        shown: False for no bar.
+    """
+
+    def __init__(self, train: Any, epoch: int, done: int, batch_size: int, shown: bool = True) -> None:
         self.train = train
         self.batch_size = batch_size
         self.epoch = epoch
@@ -25,14 +38,19 @@ class Progress:
             dynamic_ncols=True,
         )
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.bar.close()
 
-    def step(self, values, time):
-        """values: a `graph.Step`; time: the step's row of times.csv."""
+    def step(self, values: Any, time: Mapping[str, Any]) -> None:
+        """Show a step, or all steps of one loop on the device.
+
+        Args:
+            values: a `graph.Step`.
+            time: the step's row of times.csv.
+        """
         # The step that prepares the graph says nothing about speed.
         if not time["warm_up"]:
             self.images += self.batch_size * time["steps"]
@@ -45,7 +63,12 @@ class Progress:
     def _speed(self):
         return f", {self.images / self.seconds:.1f} images/s" if self.seconds else ""
 
-    def end(self, row):
+    def end(self, row: Mapping[str, Any]) -> None:
+        """Print the line of a finished epoch.
+
+        Args:
+            row: the epoch's row of history.csv.
+        """
         self.bar.write(
             "epoch {:>3}/{}: loss {:.4f} (cross entropy {:.4f}), accuracy {:.3f}; val: cross entropy {:.4f}, "
             "accuracy {:.3f}; learning rate {:g}{}".format(

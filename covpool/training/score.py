@@ -4,16 +4,19 @@
     stages/tf -m covpool.training.score --network covpoolnet2 --checkpoint PREFIX --normalisation none \\
         --faces faces.npy --out scores.npz --endpoints
 
-`faces.npy` is uint8 or float32 [n, h, w, 3] in 0..255, RGB, any n; of pictures larger than the network's input the
-middle is taken. `scores.npz` holds float32 `logits`, `probabilities` [n, classes] (where the checkpoint has Logits) and
-`embeddings` [n, d], the Bottleneck's output as it is; with --endpoints also `covariance`, `bimap`, `reeig` and
-`logeig`, the matrices on the way, [n, 256, 256] and [n, 128, 128].
+`faces.npy` is uint8 or float32 [n, h, w, 3], RGB, in 0..255, with any n. Pictures larger than the network's input are
+cropped to their centre. `scores.npz` holds float32 arrays:
+
+- `logits` and `probabilities` [n, classes], if the checkpoint has the layer Logits;
+- `embeddings` [n, d], the output of the layer Bottleneck, not normalised;
+- with --endpoints the matrices `covariance` [n, 256, 256] and `bimap`, `reeig` and `logeig` [n, 128, 128].
 """
 
 import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -36,18 +39,30 @@ class Scorer:
         network: a `config.Network`.
         settings: a `config.Spd`.
         size: height and width of the input in pixels.
-        checkpoint: the prefix of its files.
-        device: a `devices.Device`.
-        num_classes: None: as many as the checkpoint's Logits have.
-        batch_size: pictures at once; every shape holds it, because an NPU needs static shapes.
+        checkpoint: the prefix of the checkpoint's files.
+        device: the device to score on.
+        num_classes: the number of classes, or None for the number in the checkpoint's layer Logits.
+        batch_size: pictures per batch. It is fixed in the graph, because an NPU needs static shapes.
+
+    Raises:
+        CheckpointError: the checkpoint can't be read or does not fit the network.
     """
 
-    def __init__(self, network, settings, size, checkpoint, device, num_classes=None, batch_size=32):
+    def __init__(
+        self,
+        network: Network,
+        settings: Spd,
+        size: int,
+        checkpoint: Union[str, Path],
+        device: devices.Device,
+        num_classes: Optional[int] = None,
+        batch_size: int = 32,
+    ) -> None:
         self.size = size
         self.batch_size = batch_size
         graph = tf.Graph()
-        # The same numbers, up to rounding, from half of the weights of fc_1: reading them takes most of the time of a
-        # single picture.
+        # Half of the weights of fc_1 give the same result, up to rounding. Reading the weights takes most of the time
+        # of a single picture.
         halved = network.pooling != "average" and network.vectorise == "full"
         if halved:
             network = dataclasses.replace(network, vectorise="upper")
@@ -66,17 +81,21 @@ class Scorer:
         self._session.run(initialise)
         load(self._session, weights)
 
-    def __enter__(self):
+    def __enter__(self) -> "Scorer":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._session.close()
 
-    def __call__(self, images, matrices=False):
-        """Score pictures [n, h, w, 3] in 0..255.
+    def __call__(self, images: np.ndarray, matrices: bool = False) -> Dict[str, np.ndarray]:
+        """Score pictures.
+
+        Args:
+            images: uint8 or float32 [n, h, w, 3], RGB, in 0..255.
+            matrices: True to return the matrices of the SPD layers as well.
 
         Returns:
-            Float32 arrays by name, see the module; with `matrices` also those of the SPD layers.
+            float32 arrays by name, see the module.
         """
         wanted = self.outputs + (MATRICES if matrices else ())
         fetched = {name: self._endpoints[name] for name in wanted if name in self._endpoints}
@@ -88,7 +107,7 @@ class Scorer:
 
 
 def _read_weights(checkpoint, shapes, halved):
-    """The weights of a checkpoint for a network with these shapes; `halved`: its fc_1 reads half of a matrix."""
+    """Read the weights for a network with these shapes. If `halved`, its fc_1 reads the upper half of each matrix."""
     name = next(each for each in shapes if each.endswith("fc_1/weights"))
     if not halved:
         return checkpoints.read_weights(checkpoint, shapes)
@@ -97,14 +116,22 @@ def _read_weights(checkpoint, shapes, halved):
     return dict(weights, **{name: spd.upper_weights(weights[name])})
 
 
-def open_model(folder, checkpoint, device, batch_size):
-    """The Scorer of a model that was trained here.
+def open_model(folder: Union[str, Path], checkpoint: str, device: devices.Device, batch_size: int) -> Scorer:
+    """Open a model that this project trained.
 
     Args:
-        folder: `models/<run>`.
-        checkpoint: best or last.
-        device: a `devices.Device`.
-        batch_size: pictures at once.
+        folder: the model's folder, `models/<run>`.
+        checkpoint: `best` or `last`.
+        device: the device to score on.
+        batch_size: pictures per batch.
+
+    Returns:
+        The scorer.
+
+    Raises:
+        ArtifactError: `model.json` can't be read.
+        CheckpointError: the checkpoint can't be read or does not fit the network.
+        ParamsError: `model.json` holds settings that are not valid.
     """
     folder = Path(folder)
     model = read_model(folder)
@@ -114,8 +141,18 @@ def open_model(folder, checkpoint, device, batch_size):
     return Scorer(network, settings, model["image_size"], folder / checkpoint, device, classes, batch_size)
 
 
-def read_model(folder):
-    """The content of a model's `model.json`; ArtifactError if it is not one."""
+def read_model(folder: Union[str, Path]) -> Dict[str, Any]:
+    """Read a model's `model.json`.
+
+    Args:
+        folder: the model's folder, `models/<run>`.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        ArtifactError: the file can't be read or does not describe a model.
+    """
     path = Path(folder) / "model.json"
     model = artifacts.read_json(path)
     wanted = {"classes", "network", "spd", "image_size", "checkpoints"}
@@ -126,8 +163,20 @@ def read_model(folder):
     return model
 
 
-def original_settings(model_def, checkpoint, normalisation):
-    """The `config.Network` and `config.Spd` of a checkpoint of the original; its shapes give the embedding size."""
+def original_settings(model_def: str, checkpoint: Union[str, Path], normalisation: str) -> Tuple[Network, Spd]:
+    """Build the settings of a checkpoint of the original code.
+
+    Args:
+        model_def: the name of the network.
+        checkpoint: the prefix of the checkpoint's files. Its shapes give the embedding size.
+        normalisation: of the input, `per_image` or `none`.
+
+    Returns:
+        The settings of the network and of its SPD layers.
+
+    Raises:
+        CheckpointError: the checkpoint can't be read.
+    """
     shape = checkpoints.read_shapes(checkpoint).get("Bottleneck/weights", (0, networks.EMBEDDING_SIZE))
     network = Network(
         model_def=model_def,
@@ -169,7 +218,15 @@ def read_faces(path: Path) -> np.ndarray:
     return images
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Score the faces that the command line names, and write the .npz.
+
+    Args:
+        arguments: the command line, or None for that of this process.
+
+    Raises:
+        SystemExit: the arguments, the faces, the model or the device can't be used.
+    """
     parser = argparse.ArgumentParser(prog="stages/tf -m covpool.training.score", description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, help="folder of a model that was trained here, such as models/cpu")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="of --model's two checkpoints")
