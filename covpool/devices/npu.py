@@ -1,9 +1,11 @@
 """An Ascend NPU as a device, through npu_bridge, for TensorFlow 1.15 on Ascend hosts.
 
-TensorFlow knows no NPU as a device of its own: the adapter's graph optimiser takes what would run on the processor and
-runs it on the chip. Its options come from the run's options by way of `covpool.config.npu_keys`, which refuses what the
-adapter would ignore or crash on. See docs/npu.md. Written against the adapter's sources and documents, tested
-against a stand-in that enforces them; never run on hardware yet.
+An NPU is not a device of TensorFlow. The adapter's graph optimiser takes the operations that are placed on the CPU and
+runs them on the chip. The options of the adapter come from the options of the run. `covpool.config.npu_keys` rejects
+options that the adapter would ignore or that would crash it. See docs/npu.md.
+
+This module follows the adapter's source code and documentation. It was tested with a stand-in that enforces their
+rules. It has not been run on hardware yet.
 """
 
 import errno
@@ -12,70 +14,138 @@ import glob
 import os
 import re
 from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Optional, Union
 
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from covpool.config import as_plain
+from covpool.config import NpuOptions, as_plain
 from covpool.devices import bridge, cpu, meter, npu_session, smi
 from covpool.devices.device import Device
 from covpool.devices.errors import DeviceError
 from covpool.distributed import hccl_environment
-from covpool.distributed.workers import ALONE
+from covpool.distributed.workers import ALONE, Alone
 from covpool.pipeline import artifacts
 
-#: As the Ascend port has it: no fusion of operators but one that its diagonals need.
+#: The file of the Ascend port. It disables all operator fusions except one, which the matrix diagonals need.
 FUSION_SWITCH = Path(__file__).resolve().parent / "fusion_switch.cfg"
-#: The driver's device files, one a chip.
+#: The driver's device files, one per chip.
 DEVICE_FILES = "/dev/davinci[0-9]*"
-#: Options that say where something goes, not how the run computes.
+#: Options for paths, processes and devices, which do not affect the results.
 _PLACES = ("kind", "build", "python", "workers", "visible_device", "op_cache", "profiling", "dump")
 
 
 class NpuDevice(Device):
-    """An NPU. options: `config.NpuOptions`; adapter: a `bridge.Bridge`."""
+    """An NPU."""
 
     tells_time = False
 
-    def __init__(self, name, options, adapter, config, record, workers, gauge):
+    def __init__(
+        self,
+        name: str,
+        options: NpuOptions,
+        adapter: bridge.Bridge,
+        config: tf.ConfigProto,
+        record: Dict[str, Any],
+        workers: Alone,
+        gauge: Any,
+    ) -> None:
+        """Create the device.
+
+        Args:
+            name: The name of the device in params.yaml.
+            options: Its options.
+            adapter: The imported npu_bridge.
+            config: The ConfigProto of the session.
+            record: The entry in the run's record, without `count`.
+            workers: The workers that train together.
+            gauge: The gauge of energy and memory, or None.
+        """
         super().__init__(name, "npu", cpu.PLACE, config, record, workers, gauge)
         self._options = options
         self._adapter = adapter
         self.steps_per_run = options.iterations_per_loop
         self.skips_overflow = options.loss_scaling != "off"
 
-    def dropout(self, keep_probability):
+    def dropout(self, keep_probability: float) -> Optional[Callable[[tf.Tensor, int], tf.Tensor]]:
+        """Return the NPU's implementation of dropout.
+
+        Args:
+            keep_probability: The probability that an element is kept.
+
+        Returns:
+            A function of a tensor and a seed.
+        """
         return bridge.dropout(self._adapter, keep_probability)
 
-    def scale_loss(self, optimizer):
+    def scale_loss(self, optimizer: tf.train.Optimizer) -> tf.train.Optimizer:
+        """Add loss scaling to an optimiser, as the option `loss_scaling` says.
+
+        Args:
+            optimizer: The optimiser of the run.
+
+        Returns:
+            An NPULossScaleOptimizer, or `optimizer` itself if `loss_scaling` is "off".
+        """
         if self._options.loss_scaling == "off":
             return optimizer
         return bridge.scale_loss(
             self._adapter, optimizer, self._options.loss_scaling, self._options.loss_scale, self.workers.count > 1
         )
 
-    def keep_float32(self, operations):
+    def keep_float32(self, operations: Iterable[tf.Operation]) -> None:
+        """Mark operations that must not be computed in half precision.
+
+        Args:
+            operations: The operations to mark.
+        """
         bridge.keep_dtype(self._adapter, operations)
 
-    def step_op(self, session, step):
+    def step_op(self, session: tf.Session, step: tf.Operation) -> tf.Operation:
+        """Return the op that runs `steps_per_run` training steps in a loop on the NPU.
+
+        Args:
+            session: The session of the training. Its graph must not be finalized.
+            step: The op that runs one training step.
+
+        Returns:
+            The op that runs `steps_per_run` steps.
+        """
         return bridge.loop(self._adapter, session, step, self.steps_per_run)
 
 
-def open_npu(name, options, must_exist=True, workers=ALONE, prepare=True):
-    """The NPU that `options`, a `config.NpuOptions`, describe.
+def open_npu(
+    name: str,
+    options: NpuOptions,
+    must_exist: bool = True,
+    workers: Alone = ALONE,
+    prepare: bool = True,
+) -> NpuDevice:
+    """Open the NPU that the options describe.
 
-    must_exist: False to build a graph and its configuration where there is npu_bridge but no NPU; workers: that train
-    together, each on the chip that its environment names; prepare: make the folders that it writes to.
+    Args:
+        name: The name of the device in params.yaml.
+        options: Its options.
+        must_exist: Whether the NPU must exist. Use False to build a graph and its configuration on a host that has
+            npu_bridge but no NPU.
+        workers: The workers that train together. Each uses the chip that its environment names.
+        prepare: Whether to create the output folders.
+
+    Returns:
+        The device.
+
+    Raises:
+        DeviceError: npu_bridge or the NPU is missing, or the adapter can't use the options, files or folders.
     """
     adapter = bridge.load(name)
     parameters = npu_session.session_parameters(options, str(FUSION_SWITCH))
     if workers.count == 1:
         number = options.visible_device
-        # Left in the environment, they would make the adapter wait for others: this is an NPU by itself.
+        # This NPU trains alone. With HCCL's variables in the environment, the adapter would wait for other workers.
         hccl_environment.leave(os.environ)
     else:
         number = workers.device
-        # Gradients are exchanged while the next ones are computed.
+        # The workers exchange gradients while they compute the next ones.
         parameters.setdefault("hcom_parallel", True)
     _refuse_unread(name, parameters, adapter)
     _check_files(name, parameters)
@@ -94,16 +164,23 @@ def open_npu(name, options, must_exist=True, workers=ALONE, prepare=True):
     return NpuDevice(name, options, adapter, session_config(parameters), record, workers, gauge)
 
 
-def session_config(parameters):
-    """The session's ConfigProto of a parameter_map {key: value}."""
+def session_config(parameters: Dict[str, Union[bool, int, str]]) -> tf.ConfigProto:
+    """Configure a session on the NPU.
+
+    Args:
+        parameters: The parameter_map of the adapter, {key: value}.
+
+    Returns:
+        The ConfigProto of the session.
+    """
     config = tf.ConfigProto(allow_soft_placement=True)
     config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.OFF
     rewriting = config.graph_options.rewrite_options
     off = rewriter_config_pb2.RewriterConfig
     rewriting.remapping = off.OFF
-    # In this enumeration OFF is the name of nothing, and its number would mean MANUAL.
+    # This enumeration has no value for OFF, and the number of OFF means MANUAL here.
     rewriting.memory_optimization = off.NO_MEM_OPT
-    # So that the NPU gets the operations of our graph and no others.
+    # The NPU must run exactly the operations of the project's graph.
     rewriting.arithmetic_optimization = off.OFF
     optimizer = rewriting.custom_optimizers.add()
     optimizer.name = "NpuOptimizer"
@@ -114,13 +191,17 @@ def session_config(parameters):
 
 
 def _refuse_unread(name, parameters, adapter):
+    """Raise DeviceError if the adapter would ignore some of the parameters."""
     unread = npu_session.unread(parameters, adapter.generation)
     if unread:
         raise DeviceError(f"device {name!r}: {'; '.join(map(': '.join, unread))}.")
 
 
 def _check_files(name, parameters):
-    """The adapter ends the process, or passes over the file, where one that it is to read is not there."""
+    """Raise DeviceError if a file or folder of the parameters is missing.
+
+    The adapter itself would end the process or ignore the file.
+    """
     for key in ("fusion_switch_file", "modify_mixlist", "op_precision_mode", "aoe_config_file"):
         path = parameters.get(key)
         if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
@@ -130,7 +211,16 @@ def _check_files(name, parameters):
 
 
 def _check_folders(name, options, make):
-    """Where the run writes by the adapter, which ends the process where it can't. make: the folders that are absent."""
+    """Raise DeviceError if the adapter can't write to an output folder, because the adapter would end the process.
+
+    Args:
+        name: The name of the device in params.yaml.
+        options: Its options.
+        make: Whether to create missing folders.
+
+    Raises:
+        DeviceError: A folder can't be created, read or written.
+    """
     for key in ("op_cache", "profiling", "dump"):
         folder = getattr(options, key)
         if folder:
@@ -147,7 +237,17 @@ def _check_folders(name, options, make):
 
 
 def _existing(folder):
-    """The folder, or the one above it in which it would have to be made; OSError where something else is there."""
+    """Find the folder itself if it exists, or else the nearest existing parent.
+
+    Args:
+        folder: The path of the folder.
+
+    Returns:
+        The path of the existing folder.
+
+    Raises:
+        OSError: The path that was found is not a folder.
+    """
     place = Path(folder).absolute()
     found = next(each for each in (place, *place.parents) if os.path.lexists(str(each)))
     if not found.is_dir():
@@ -157,6 +257,7 @@ def _existing(folder):
 
 
 def _check_folder(name, key, folder):
+    """Raise DeviceError if the folder does not exist or this user can't read and write it."""
     if not os.path.isdir(folder):
         raise DeviceError(f"device {name!r}: {key} must be an existing folder, got {folder}.")
     if not os.access(folder, os.R_OK | os.W_OK):
@@ -164,14 +265,14 @@ def _check_folder(name, key, folder):
 
 
 def _find(name, number):
-    """The NPU of this number as the driver shows it; DeviceError where it does not."""
+    """Return the Accelerator with this number, or raise DeviceError if the driver does not show it."""
     shown = smi.ascend_npus()
     chips = sorted({int(re.search(r"\d+\Z", path).group()) for path in glob.glob(DEVICE_FILES)})
     for npu in shown:
         if npu.number == number:
             return npu
     if number in chips:
-        # In a container that has the chip but not the tool.
+        # A container can have the chip but not npu-smi.
         return smi.Accelerator(number, None, None)
     there = ", ".join(map(str, sorted({npu.number for npu in shown} | set(chips))))
     raise DeviceError(
@@ -181,12 +282,22 @@ def _find(name, number):
 
 
 def _gauge(number, workers):
-    """Of what this chip draws. Chips of one card may have one power: the first of the workers there measures it."""
+    """Create the gauge of energy and memory for this chip.
+
+    npu-smi may show one power for all chips of a card. Then only the first worker on the card measures the energy.
+
+    Args:
+        number: The number of the chip.
+        workers: The workers that train together.
+
+    Returns:
+        A `meter.PowerGauge`, or a `meter.MemoryGauge` if another worker measures the energy.
+    """
     power_at = smi.ascend_power_at()
     own = power_at.get(number, number)
     neighbours = (number,) if workers.count == 1 else workers.neighbours
     if not neighbours:
-        # Another worker may be on the card; a power that stands at its chip is its.
+        # Another worker may use the same card. If its chip shows the power, that worker measures the energy.
         own = number
     elif number != next(each for each in neighbours if power_at.get(each, each) == own):
         return meter.MemoryGauge(functools.partial(smi.ascend_usage, number))
@@ -194,7 +305,10 @@ def _gauge(number, workers):
 
 
 def _choose(name, number):
-    """Tell the adapter which NPU. It reads both variables, so neither may say another one."""
+    """Set the environment variable that selects the NPU.
+
+    The adapter reads two variables. DeviceError is raised if one of them is already set to a different number.
+    """
     for variable in ("ASCEND_DEVICE_ID", "DEVICE_ID"):
         if os.environ.get(variable, str(number)) != str(number):
             raise DeviceError(
@@ -205,7 +319,10 @@ def _choose(name, number):
 
 
 def _computing(options, parameters):
-    """What a run's result depends on beside the parameters that all devices share."""
+    """Return the NPU's options that affect the results, for the run's record.
+
+    The fusion switch file is recorded by its SHA-256 checksum.
+    """
     plain = {key: value for key, value in as_plain(options).items() if key not in _PLACES}
     plain["fusion_switch_file"] = artifacts.sha256_file(parameters["fusion_switch_file"])
     return plain

@@ -1,24 +1,33 @@
-"""What a session on an NPU is told: the adapter's parameter_map, from the run's options.
+"""The adapter's parameter_map of a session on an NPU, from the options of the run.
 
-The keys and what they may hold are in `covpool.config.npu_keys`, which refuses all else before TensorFlow starts. So a
-value's type tells the field of the map that it belongs into.
+`covpool.config.npu_keys` defines the valid keys and values, and rejects all others before TensorFlow starts. Therefore
+the type of a value determines its field in the map.
 """
 
 import json
 import os
+from typing import TYPE_CHECKING, Dict, List, Tuple, Union
 
 from covpool.config import npu_keys
 
+if TYPE_CHECKING:
+    from covpool.config import NpuOptions
 
-def session_parameters(options, fusion_switch_file):
-    """The whole parameter_map of a session by the options of an NPU (`config.NpuOptions`): {key: value}.
 
-    fusion_switch_file: the absolute path of the file that holds where the options name none.
+def session_parameters(options: "NpuOptions", fusion_switch_file: str) -> Dict[str, Union[bool, int, str]]:
+    """Create the complete parameter_map of a session.
+
+    Args:
+        options: The options of the NPU.
+        fusion_switch_file: The absolute path of the default file, for options that don't name a file.
+
+    Returns:
+        The parameter_map, {key: value}.
     """
     found = {
         "use_off_line": True,
         "iterations_per_loop": options.iterations_per_loop,
-        # A loop on the device takes its batches from a queue there. Without one the host hands over batch by batch.
+        # A loop on the device reads its batches from a queue on the device. Without a loop, the host sends each batch.
         "enable_data_pre_proc": options.iterations_per_loop > 1,
         "mix_compile_mode": options.mix_compile_mode,
         "fusion_switch_file": os.path.abspath(options.fusion_switch_file or fusion_switch_file),
@@ -32,7 +41,7 @@ def session_parameters(options, fusion_switch_file):
     if options.profiling:
         found.update(profiling_mode=True, profiling_options=_profiling_options(os.path.abspath(options.profiling)))
     if options.dump:
-        # Either tensors or overflows are dumped, never both.
+        # The adapter dumps either tensors or overflows, but not both.
         tensors = {} if options.parameter_map.get("enable_dump_debug") else {"enable_dump": True}
         found.update(tensors, dump_path=os.path.abspath(options.dump))
     found.update(options.parameter_map)
@@ -45,8 +54,16 @@ def _profiling_options(folder):
     )
 
 
-def unread(parameters, adapter):
-    """The keys and values of {key: value} that an adapter of one generation would pass over: [(key, text), ...]."""
+def unread(parameters: Dict[str, Union[bool, int, str]], adapter: str) -> List[Tuple[str, str]]:
+    """Find the keys and values that the adapter would ignore.
+
+    Args:
+        parameters: The parameter_map, {key: value}.
+        adapter: The generation of the adapter, `npu_keys.OLD` or `npu_keys.NEW`.
+
+    Returns:
+        The ignored keys, each with a text that describes the problem.
+    """
     found = []
     for key, value in parameters.items():
         parameter = npu_keys.PARAMETERS[key]
@@ -58,6 +75,13 @@ def unread(parameters, adapter):
     return found
 
 
-def field_of(value):
-    """The field of the adapter's parameter_map that holds a value: `b` for a bool, `i` for an int, `s` for text."""
+def field_of(value: Union[bool, int, str]) -> str:
+    """Return the field of the adapter's parameter_map that holds a value.
+
+    Args:
+        value: The value.
+
+    Returns:
+        "b" for a bool, "i" for an int, and "s" for a str.
+    """
     return "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "s"

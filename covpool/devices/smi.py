@@ -1,4 +1,4 @@
-"""What the drivers' own tools, `nvidia-smi` and `npu-smi`, say of the accelerators of this host."""
+"""The accelerators of this host, as the drivers' tools `nvidia-smi` and `npu-smi` report them."""
 
 import collections
 import contextlib
@@ -7,37 +7,59 @@ import os
 import re
 import signal
 import subprocess
+from typing import Dict, List, Optional, Union
 
-#: number: as the tool counts; name: the product; driver: its version, or None where the tool does not say.
+#: One accelerator. number: the number that the tool shows. name: the product name. driver: the driver's version, or
+#: None if it is unknown.
 Accelerator = collections.namedtuple("Accelerator", ["number", "name", "driver"])
 
-#: What an accelerator draws and has in use at the moment, by all processes; None for what the tool does not tell.
+#: The current power in watts and the memory in use by all processes in bytes. Each is None if the tool does not report
+#: it.
 Usage = collections.namedtuple("Usage", ["watts", "used_bytes"])
 UNTOLD = Usage(None, None)
 
-#: Seconds that a tool has to answer: before a run starts, and beside one.
+#: The time limit of a tool before a run starts, in seconds.
 PATIENCE = 60
+#: The time limit of a tool during a run, in seconds.
 PATIENCE_BESIDE_A_RUN = 5
 
-#: Both tools count memory in these, whatever they call them.
+#: Both tools report memory in this unit, even if they print another name for it.
 MEBIBYTE = 2**20
 
 
-def nvidia_gpus():
-    """The GPUs that nvidia-smi shows, a list of Accelerator; empty where there is no nvidia-smi."""
+def nvidia_gpus() -> List[Accelerator]:
+    """List the GPUs that nvidia-smi shows.
+
+    Returns:
+        The GPUs. The list is empty if nvidia-smi is missing or fails.
+    """
     told = _told("nvidia-smi", "--query-gpu=index,name,driver_version", "--format=csv,noheader")
     rows = [[cell.strip() for cell in line.split(",")] for line in told.splitlines()]
     return [Accelerator(int(row[0]), row[1], row[2]) for row in rows if len(row) == 3 and row[0].isdigit()]
 
 
-def nvidia_driver(card):
-    """The driver's version by nvidia-smi, for a card by number or UUID; None where it can't tell."""
+def nvidia_driver(card: Union[int, str]) -> Optional[str]:
+    """Return the version of the driver of a GPU.
+
+    Args:
+        card: The number or UUID of the card.
+
+    Returns:
+        The version, or None if nvidia-smi does not report it.
+    """
     told = _told("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", f"--id={card}")
     return told.strip() or None
 
 
-def nvidia_usage(card):
-    """The Usage of a card by number or UUID."""
+def nvidia_usage(card: Union[int, str]) -> Usage:
+    """Measure the power and memory of a GPU.
+
+    Args:
+        card: The number or UUID of the card.
+
+    Returns:
+        The Usage. A value that nvidia-smi does not report is None.
+    """
     told = _told(
         "nvidia-smi",
         "--query-gpu=power.draw,memory.used",
@@ -52,9 +74,10 @@ def nvidia_usage(card):
     return Usage(watts, _bytes(mebibytes))
 
 
-# npu-smi prints a table for people. Each chip has two lines: its card's number, product, health and power; and its own
-# number on the card, in some versions the one that the driver counts it by (Phy-ID, Device), and memory. On a card of
-# two chips the power stands at the first one only.
+# npu-smi prints a table. Each chip has two lines:
+# - the number of its card, the product, the health and the power;
+# - the number of the chip on the card, in some versions also its number in the driver (Phy-ID, Device), and the memory.
+# If a card has two chips, only the first chip shows the power.
 #   | npu-smi 24.1.0                   Version: 24.1.0                                               |
 #   | NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
 #   | Chip  Phy-ID              | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
@@ -67,17 +90,27 @@ _CARD = re.compile(
     r"\|\s*(?P<card>\d+)\s+(?P<name>[A-Za-z0-9_-]*[A-Za-z][A-Za-z0-9_-]*)\s*\|\s*[A-Za-z]+\s*\|\s*(?P<watts>\S+)"
 )
 _CHIP = re.compile(r"\|\s*\d+(?:\s+(?P<number>\d+))?\s*\|[^|]*\|(?P<figures>[^|]*)\|")
-#: Used and all of it, the last column of a chip's line. Before there was HBM-Usage, it is another memory's.
+#: Used and total memory, in the last column of a chip's line. Without the heading HBM-Usage, the column describes a
+#: different memory.
 _HBM, _LAST_PAIR = "HBM-Usage(MB)", re.compile(r"(\d+)\s*/\s*(\d+)\s*\Z")
 
 
-def ascend_npus():
-    """The NPUs that npu-smi shows, a list of Accelerator; empty where there is no npu-smi."""
+def ascend_npus() -> List[Accelerator]:
+    """List the NPUs that npu-smi shows.
+
+    Returns:
+        The NPUs. The list is empty if npu-smi is missing or fails.
+    """
     return [npu for _, npu, _ in _npu_table(_told("npu-smi", "info"))]
 
 
-def ascend_power_at():
-    """{number: number}: for each chip the one at which the power of its card stands: itself, or the card's first."""
+def ascend_power_at() -> Dict[int, int]:
+    """Find the chip that shows the power of the card, for each chip.
+
+    Returns:
+        {number of a chip: number of the chip that shows its power}. The latter is the chip itself, or the first chip
+        of its card that shows a power.
+    """
     shown = _npu_table(_told("npu-smi", "info"))
     tells = {}
     for card, npu, usage in shown:
@@ -88,8 +121,16 @@ def ascend_power_at():
     }
 
 
-def ascend_usage(number, power_at=None):
-    """The Usage of the NPU of this number: its own HBM, and the power that stands at `power_at`, or at itself."""
+def ascend_usage(number: int, power_at: Optional[int] = None) -> Usage:
+    """Measure the power and memory of an NPU.
+
+    Args:
+        number: The number of the chip.
+        power_at: The number of the chip that shows the power of the card. None means the chip itself.
+
+    Returns:
+        The Usage, with the power of the card and the HBM of the chip. A value that npu-smi does not report is None.
+    """
     shown = _npu_table(_told("npu-smi", "info", patience=PATIENCE_BESIDE_A_RUN))
     usages = {npu.number: usage for _, npu, usage in shown}
     power = usages.get(number if power_at is None else power_at, UNTOLD)
@@ -97,17 +138,17 @@ def ascend_usage(number, power_at=None):
 
 
 def _npu_table(told):
-    """(card, Accelerator, Usage) for each chip of npu-smi's table, by the number that the driver counts it by."""
+    """Parse npu-smi's table into a list of (card number, Accelerator, Usage), with the driver's number of each chip."""
     version = _NPU_VERSION.search(told)
     lines = [line.strip() for line in told.splitlines()]
     found = []
     for line, following in zip(lines, lines[1:]):
         card, chip = _CARD.match(line), _CHIP.match(following)
         if card:
-            # Where the table has no number of the driver's, a card has one chip.
+            # If the table does not show the driver's numbers, each card has one chip.
             number = chip and chip.group("number") or card.group("card")
             pair = chip and _HBM in told and _LAST_PAIR.search(chip.group("figures").strip())
-            # A chip without such memory has 0 of 0.
+            # A chip without HBM shows 0 / 0.
             used = _number(pair.group(1)) if pair and int(pair.group(2)) else None
             npu = Accelerator(int(number), card.group("name"), version and version.group(1))
             found.append((int(card.group("card")), npu, Usage(_number(card.group("watts")), _bytes(used))))
@@ -115,7 +156,7 @@ def _npu_table(told):
 
 
 def _number(text):
-    """A figure as a tool prints it; None for `[N/A]`, `[Not Supported]`, `NA`, `-` and the like."""
+    """Parse a number of a tool's output. Return None for `[N/A]`, `[Not Supported]`, `NA`, `-` and similar texts."""
     try:
         value = float(text)
     except ValueError:
@@ -128,9 +169,10 @@ def _bytes(mebibytes):
 
 
 def _told(*command, patience=PATIENCE):
-    """What a tool prints; nothing where it is absent, ends with an error, or does not answer within `patience`."""
+    """Run a tool and return its output, or "" if it is missing, fails, or needs more than `patience` seconds."""
     try:
-        # In a session of its own: a Ctrl-C is not for it, and it can be ended with all that it has started.
+        # The tool runs in a separate session, so that Ctrl-C does not reach it. It can be killed with its child
+        # processes.
         tool = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -148,6 +190,6 @@ def _told(*command, patience=PATIENCE):
 def _end(tool):
     with contextlib.suppress(OSError):
         os.killpg(tool.pid, signal.SIGKILL)
-    # One that waits inside of the driver ends when the driver lets it, perhaps never.
+    # A tool that is blocked inside the driver may never end.
     with contextlib.suppress(subprocess.TimeoutExpired):
         tool.wait(timeout=1)
