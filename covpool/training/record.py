@@ -1,13 +1,13 @@
-"""The record of a run: what it ran on, with what, how far, how well and how fast.
+"""The record of a run: its device, inputs, progress, accuracy and speed.
 
-The comparison of devices rests on these records. So each carries a hash of itself (`artifacts.seal`), and never names a
-device that the run did not have. The key of a run's working state comes from the same facts (`run_key.py`).
+The comparison of devices uses these records. So each record carries a hash of itself (`artifacts.seal`), and names only
+a device that the run had. The key of a run's working state is computed from the same facts (`run_key.py`).
 """
 
 import datetime
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from covpool.devices import meter
 from covpool.pipeline import artifacts
 from covpool.pipeline.project import ROOT
 
-#: What a run's result depends on of this package: what the stage `train` names in dvc.yaml.
+#: The parts of this package that a run's result depends on. The stage `train` in dvc.yaml names the same parts.
 CODE = (
     "config/plain.py",
     "config/schedules.py",
@@ -35,13 +35,19 @@ CODE = (
 )
 
 
-def facts(params, device, root: Path) -> Dict:
-    """What is known of a run before its first step.
+def facts(params: Any, device: devices.Device, root: Path) -> Dict[str, Any]:
+    """Collect the facts that are known before a run's first step.
 
     Args:
         params: a `config.Params`.
-        device: a `devices.Device`.
+        device: the device of the run.
         root: the folder in which the pipeline's artifacts lie.
+
+    Returns:
+        Plain values for JSON, the first part of the run's record.
+
+    Raises:
+        ArtifactError: the data can't be read.
     """
     faces = Path(root) / artifacts.FACES
     images = {
@@ -58,7 +64,7 @@ def facts(params, device, root: Path) -> Dict:
         "host": devices.describe_host(),
         "parameters": {
             "dataset": {"kind": params.dataset.kind, "classes": list(params.dataset.classes)},
-            # Not where it ran: nothing depends on that.
+            # Without `scheduler`, because the result does not depend on where the detector runs.
             "normalise": {
                 "detector": params.normalise.detector,
                 "size": params.normalise.size,
@@ -68,7 +74,7 @@ def facts(params, device, root: Path) -> Dict:
             },
             "network": as_plain(params.network),
             "spd": as_plain(params.spd),
-            # With the rates that a named schedule stands for.
+            # A named schedule is replaced by its learning rates.
             "train": dict(as_plain(params.train), schedule=as_plain(schedule_pairs(params.train.schedule))),
         },
         "data": {
@@ -82,14 +88,17 @@ def facts(params, device, root: Path) -> Dict:
     }
 
 
-def run_record(facts: Dict, params, trainer, files: Dict[str, str]) -> Dict:
-    """The sealed record of a finished run.
+def run_record(facts: Dict[str, Any], params: Any, trainer: Any, files: Dict[str, str]) -> Dict[str, Any]:
+    """Build the sealed record of a finished run.
 
     Args:
-        facts: what `facts` gave.
+        facts: the result of the function `facts`.
         params: a `config.Params`.
         trainer: the `Trainer`, with its history and times.
-        files: the hashes of the tables beside the record, by name.
+        files: the hashes of the tables beside the record, by file name.
+
+    Returns:
+        The record, plain values for JSON.
     """
     last = trainer.history[-1]
     seconds = step_seconds(trainer.times)
@@ -97,7 +106,7 @@ def run_record(facts: Dict, params, trainer, files: Dict[str, str]) -> Dict:
     return artifacts.seal(
         dict(
             facts,
-            # In UTC: the report says when a run ended.
+            # In UTC. The report shows when a run ended.
             finished=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             files=files,
             progress={
@@ -106,7 +115,8 @@ def run_record(facts: Dict, params, trainer, files: Dict[str, str]) -> Dict:
                 "steps": trainer.step,
                 "batch_size": trainer.global_batch,
                 "resumed": trainer.resumed,
-                # Of a loop on the device only the last step's loss and measures are seen, and averaged over an epoch.
+                # A loop on the device returns the loss and the measures of its last step only. The averages over an
+                # epoch use these.
                 "steps_per_loss": trainer.device.steps_per_run,
                 "learning_rates": _applied_rates(trainer.history),
             },
@@ -131,7 +141,7 @@ def run_record(facts: Dict, params, trainer, files: Dict[str, str]) -> Dict:
                 "waiting_share": _waiting_share(timed),
                 "images_per_second": _rounded(trainer.global_batch / seconds) if seconds else None,
             },
-            # Of the process, and of all that is in use on its device.
+            # The memory of this process, and all memory that is in use on its device.
             memory={"peak_bytes": devices.peak_memory(), "device_peak_bytes": int(trainer.drawn.device_bytes) or None},
             energy=meter.energy(trainer.drawn, trainer.meter.source),
         )
@@ -139,26 +149,29 @@ def run_record(facts: Dict, params, trainer, files: Dict[str, str]) -> Dict:
 
 
 def _applied_rates(history):
-    """[[first epoch, from 0; rate], ...] as applied, with what `train.scale_learning_rate` made of it."""
+    """List the applied rates as [[first epoch, counted from 0; rate], ...], after `train.scale_learning_rate`."""
     rates = [row["learning_rate"] for row in history]
     return [[epoch, rate] for epoch, rate in enumerate(rates) if epoch == 0 or rate != rates[epoch - 1]]
 
 
 def step_seconds(times: List[Dict]) -> Optional[float]:
-    """Seconds per step as the Ascend port counts: the mean over the last epoch, each step with its wait for data.
+    """Compute the seconds per step in the same way as the Ascend port.
 
-    A loop on the device counts as its steps. Steps that also prepared a graph are left out; None if there are no
-    others.
+    This is the mean over the last epoch. The time of a step includes its wait for data. A loop on the device counts as
+    the number of its steps. Warm-up steps, which also prepare the graph, are left out.
 
     Args:
-        times: rows of `times.csv`.
+        times: the rows of `times.csv`.
+
+    Returns:
+        Seconds per step; None if there are only warm-up steps.
     """
     timed = _timed(times)
     return _rounded(np.mean([row["seconds"] for row in timed if row["epoch"] == timed[-1]["epoch"]])) if timed else None
 
 
 def _waiting_share(timed):
-    """Share of the time that went into waiting for data; None where no step, or not its wait, was timed."""
+    """Compute the share of the time spent waiting for data; None if no step or no wait was timed."""
     if not timed or timed[0]["waiting_seconds"] is None:
         return None
     return _rounded(sum(row["waiting_seconds"] for row in timed) / sum(row["seconds"] for row in timed))
@@ -179,7 +192,7 @@ def _code_hash():
 
 
 def _revision():
-    """Git's revision, and whether the code has changed since; nulls where git can't tell."""
+    """Return git's revision, and whether the code has changed since. Both are None if git fails."""
 
     def git(*arguments):
         return subprocess.run(

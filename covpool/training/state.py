@@ -1,21 +1,22 @@
-"""The working state of a run: what it takes to resume after the process ended in any way, at any moment.
+"""The working state of a run. With it a run can resume after its process ended in any way and at any time.
 
 DVC deletes a stage's outputs before it runs the stage again. So the state lies elsewhere, in
-`.covpool/training/<run>-<key>/`, where the key is a hash of everything that the result depends on (data, parameters,
-code, TensorFlow build, threads). The folder holds
+`.covpool/training/<run>-<key>/`. The key is a hash of everything that the result depends on: data, parameters, code,
+TensorFlow build, threads. The folder holds
 
-    lock                      locked while a trainer works here; a second one is refused
+    lock                      locked while a trainer works here; a second trainer raises an error
     step-00000128/            every variable (weights, the optimiser's slots, averages, the step) and `progress.json`
     best-0007.{index,data}    the inference weights of the best epoch so far
     finished                  present when the outputs have been written
 
-A step's folder is written under another name, flushed to the disk and renamed, and the one before it is kept, so that
-there is always a good one. A damaged one is noticed by TensorFlow's checksums of the variables, the seal of
-`progress.json` and the hashes of the best weights in it; then the one before is taken.
+A step's folder is written under another name, flushed to the disk and renamed. The previous step's folder is kept, so
+that there is always an intact one. Three checks detect a damaged folder: TensorFlow's checksums of the variables, the
+seal of `progress.json`, and the hashes of the best weights in it. Then the previous folder is used.
 
-The outputs of a finished run are safe only when DVC has stored them, which may fail (a full disk) or never happen (a
-kill). So the newest state stays until that is proven: `forget` removes it when the stage `evaluate` starts, which DVC
-runs only after it stored what `train` wrote, or when another run of that name begins.
+The outputs of a finished run are safe only when DVC has stored them. That may fail (a full disk) or never happen (a
+kill). So the newest state stays until DVC has stored the outputs. `forget` removes it when the stage `evaluate` starts,
+because DVC starts that stage only after it has stored the outputs of `train`. `forget` also removes it when another run
+of that name begins.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ import fcntl
 import os
 import shutil
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import tensorflow.compat.v1 as tf
 
@@ -32,19 +33,26 @@ from covpool.pipeline import artifacts
 
 KEEP = 2
 FINISHED = "finished"
-#: Digits of a run's key that the name of its folder holds.
+#: The number of digits of a run's key in the name of its folder.
 KEY_LENGTH = 16
 #: The beginning of the name of a folder that is being deleted.
 REMOVING = ".removing-"
 
 
 class StateError(RuntimeError):
-    """The working state or the outputs can't be used or written; the message says why and what to do."""
+    """The working state or the outputs can't be used or written. The message says why and what to do."""
 
 
 @contextlib.contextmanager
-def only_writer(path):
-    """Hold the lock file `path` in the block; StateError where another process has it."""
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold a lock file inside the block.
+
+    Args:
+        path: the lock file.
+
+    Raises:
+        StateError: another process holds the lock, or the file can't be written.
+    """
     with writing(path.parent, "a lock file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = _locked(path)
@@ -55,7 +63,7 @@ def only_writer(path):
 
 
 def _locked(path):
-    """The lock file, open and locked; None where the process that had it took it away in between."""
+    """Open and lock the lock file. Returns None if its last holder deleted the file in the meantime."""
     stream = open(str(path), "w")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,8 +83,16 @@ def _locked(path):
 
 
 @contextlib.contextmanager
-def writing(folder, what):
-    """Turns the errors of writing `what` below `folder` into a StateError that says what to do."""
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Convert the errors of writing inside the block into a StateError that says what to do.
+
+    Args:
+        folder: the folder that is written to.
+        what: the name of what is written, for the message.
+
+    Raises:
+        StateError: the block raised an error of the file system or of TensorFlow.
+    """
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
@@ -95,35 +111,49 @@ def writing(folder, what):
 
 
 def training_states() -> Path:
-    """The folder of all states. Experiments that DVC runs in a copy of the project keep theirs where the project is."""
+    """Find the folder of all states.
+
+    DVC may run an experiment in a copy of the project. Its states are in the folder of the original project.
+
+    Returns:
+        The folder, relative to the current one if DVC did not set DVC_ROOT.
+    """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".covpool" / "training"
 
 
 class WorkingState:
-    """The state of one run in one folder. Use as a context: the folder is locked inside."""
+    """The state of one run in one folder. Use it as a context; the folder is locked inside.
 
-    def __init__(self, folder):
+    Args:
+        folder: the folder of the state.
+    """
+
+    def __init__(self, folder: Union[str, Path]) -> None:
         self.folder = Path(folder)
         self._stack = contextlib.ExitStack()
-        #: {file of the best weights: its SHA-256}, taken when it was written: hashing it each epoch would cost time.
+        #: {file of the best weights: its SHA-256}. Each hash is computed once, when the file is written, to save time.
         self._best_hashes = {}
 
-    def __enter__(self):
+    def __enter__(self) -> "WorkingState":
         self._stack.enter_context(only_writer(self.folder / "lock"))
         for leftover in (*self.folder.glob("*.writing"), *self.folder.parent.glob(REMOVING + "*")):
             _remove(leftover)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def restore(self, session, saver):
-        """Give all variables the newest good state.
+    def restore(self, session: tf.Session, saver: tf.train.Saver) -> Optional[Dict[str, Any]]:
+        """Restore all variables from the newest intact state.
 
         A damaged state is reported and removed.
 
+        Args:
+            session: the session that holds the variables.
+            saver: the saver of all variables.
+
         Returns:
-            The state's progress; None if there is no good state.
+            The state's progress; None if there is no intact state.
         """
         for place in reversed(self._steps()):
             try:
@@ -138,7 +168,7 @@ class WorkingState:
         return None
 
     def _read_progress(self, place):
-        """The progress of a state; StateError or another error if it or the best weights are not as they were saved."""
+        """Read the progress of a state; raises an error if the state or the best weights have changed since."""
         progress = artifacts.read_json(place / "progress.json")
         if not artifacts.seal_is_intact(progress):
             raise StateError("progress.json was changed after it was saved")
@@ -151,10 +181,20 @@ class WorkingState:
         self._best_hashes = dict(progress["best_hashes"])
         return progress
 
-    def save(self, session, saver, step, progress):
-        """Write all variables and the progress (a JSON value; its `best` names files of ours that must be kept)."""
+    def save(self, session: tf.Session, saver: tf.train.Saver, step: int, progress: Dict[str, Any]) -> None:
+        """Write all variables and the progress.
+
+        Args:
+            session: the session that holds the variables.
+            saver: the saver of all variables.
+            step: the number of steps that are done.
+            progress: plain values for JSON. Its entry `best` names the epoch whose best weights are kept, or is None.
+
+        Raises:
+            StateError: the state can't be written.
+        """
         place = self.folder / f"step-{step:08d}"
-        # One step has one state: what is there is the same.
+        # A step has only one state, so an existing folder holds the same values.
         if not place.exists():
             with self._written_as(place) as folder:
                 saver.save(session, str(folder / "variables"), write_meta_graph=False, write_state=False)
@@ -169,8 +209,17 @@ class WorkingState:
             _remove(old)
         self._drop_old_best()
 
-    def save_best(self, session, write, epoch):
-        """Write the inference weights of an epoch that is the best so far, by `write(session, prefix)`."""
+    def save_best(self, session: tf.Session, write: Callable[[tf.Session, Path], Any], epoch: int) -> None:
+        """Write the inference weights of the best epoch so far.
+
+        Args:
+            session: the session that holds the variables.
+            write: a function of the session and a prefix that writes the weights as a checkpoint.
+            epoch: the number of the epoch, counted from 1.
+
+        Raises:
+            StateError: the weights can't be written.
+        """
         name = f"best-{epoch:04d}"
         with self._written_as(self.folder / name) as folder:
             write(session, folder / name)
@@ -179,24 +228,46 @@ class WorkingState:
             os.replace(str(path), str(self.folder / path.name))
         (self.folder / name).rmdir()
 
-    def best_files(self, epoch):
+    def best_files(self, epoch: int) -> List[Path]:
+        """List the files of an epoch's best weights.
+
+        Args:
+            epoch: the number of the epoch, counted from 1.
+
+        Returns:
+            The files, sorted; empty if there are none.
+        """
         return sorted(self.folder.glob(f"best-{epoch:04d}.*"))
 
-    def finish(self):
-        """Mark the state: the outputs are complete. It stays until `forget` removes it, without the step before."""
+    def finish(self) -> None:
+        """Mark the state as finished: the outputs are complete.
+
+        The state of the newest step stays until `forget` removes it. Older states are removed now.
+
+        Raises:
+            StateError: the mark can't be written.
+        """
         with writing(self.folder, "the state"), artifacts.atomic_file(self.folder / FINISHED) as stream:
             stream.write("The outputs of this run have been written.\n")
         for place in self._steps()[:-1]:
             _remove(place)
         self._drop_old_best()
 
-    def newest_step(self):
-        """The step of the newest state, or None."""
+    def newest_step(self) -> Optional[int]:
+        """Find the newest state.
+
+        Returns:
+            The step of the state, or None if there is no state.
+        """
         steps = self._steps()
         return int(steps[-1].name[len("step-") :]) if steps else None
 
-    def others(self):
-        """The folders of this run's unfinished states with other keys, and their size in bytes."""
+    def others(self) -> Tuple[List[Path], int]:
+        """Find the unfinished states of this run that have other keys.
+
+        Returns:
+            The folders of the states, and their total size in bytes.
+        """
         states = _states(self.folder.parent, self.folder.name.rsplit("-", 1)[0])
         folders = [path for path in states if path != self.folder and not (path / FINISHED).exists()]
         return folders, sum(_size(path) for folder in folders for path in folder.glob("**/*"))
@@ -205,7 +276,7 @@ class WorkingState:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix != ".writing")
 
     def _drop_old_best(self):
-        """Best weights that no kept state speaks of."""
+        """Delete the best weights that no kept state names."""
         named = set()
         for place in self._steps():
             with contextlib.suppress(artifacts.ArtifactError, KeyError):
@@ -216,7 +287,7 @@ class WorkingState:
 
     @contextlib.contextmanager
     def _written_as(self, place):
-        """A new folder to write into, that becomes `place` when all is on the disk."""
+        """Create a folder to write into. It is renamed to `place` when all its files are on the disk."""
         folder = place.with_name(place.name + ".writing")
         try:
             with writing(self.folder, "the state"):
@@ -235,14 +306,14 @@ class WorkingState:
 
 
 def forget(states: Path, name: str, key: Optional[str] = None) -> None:
-    """Remove finished states of a run, those that no trainer is using.
+    """Remove the finished states of a run that no trainer is using.
 
-    A folder is renamed before it is deleted: a deletion that is cut short leaves nothing that looks like a state.
+    A folder is renamed before it is deleted. So an interrupted deletion leaves nothing that looks like a state.
 
     Args:
         states: the folder of all states.
-        name: of the run.
-        key: only the state with this key, see `run_key.key`; None: all of them.
+        name: the name of the run.
+        key: the first digits of the key of the state to remove, see `run_key.key`; None to remove all states.
     """
     for folder in _states(states, name):
         if (folder / FINISHED).exists() and key in (None, folder.name.rsplit("-", 1)[1]):
@@ -255,7 +326,7 @@ def forget(states: Path, name: str, key: Optional[str] = None) -> None:
 
 
 def _states(folder, name):
-    """The folders of all states of a run."""
+    """List the folders of all states of a run."""
     return sorted(path for path in folder.glob(name + "-*") if path.name.rsplit("-", 1)[0] == name)
 
 

@@ -1,11 +1,13 @@
 """A run of training: epochs, validation, the best weights and the working state.
 
 The stage's outputs appear when the run is complete (`outputs.py`). Until then everything is in the working state
-(`state.py`), from which a run that ended in any way resumes; it comes out with the same weights and history. The state
-stays until the stage `evaluate` has started, which proves that DVC has stored the outputs.
+(`state.py`). A run that was interrupted in any way resumes from that state, and gives the same weights and history as
+a run without interruption. The state stays until the stage `evaluate` has started, which proves that DVC has stored
+the outputs.
 
-With several workers each is a process that does this (`covpool.distributed`). Only worker 0 keeps the state, validates
-and writes. The others take every variable from it when they begin, and make the same steps from then on.
+Each of several workers is a process that runs this code (`covpool.distributed`). Only worker 0 keeps the state,
+validates and writes. The other workers copy all variables from worker 0 at the start, and make the same steps from
+then on.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import math
 import signal
 import time
 from pathlib import Path
+from typing import Any, Dict, Optional, Union
 
 import numpy as np
 
@@ -28,14 +31,19 @@ from covpool.training.progress import Progress
 from covpool.training.rates import learning_rate
 from covpool.training.state import KEY_LENGTH, WorkingState, forget, only_writer, writing
 
-#: What a step tells that is averaged over an epoch; the wait for data is a time and has its own table.
+#: The values of a step that are averaged over an epoch. The wait for data is a time, and times have their own table.
 EPOCH_VALUES = tuple(name for name in STEP_VALUES if name != "waiting_seconds")
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came; the state is saved. `signal` is its number."""
+    """SIGINT or SIGTERM was received, and the state is saved.
 
-    def __init__(self, number, message):
+    Args:
+        number: the number of the signal, kept as the attribute `signal`.
+        message: the message for people.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.signal = number
 
@@ -45,13 +53,24 @@ class Trainer:
 
     Args:
         params: a `config.Params`.
-        name: of the run, as in `params.devices`.
+        name: the name of the run, as in `params.devices`.
         root: the folder in which the pipeline's artifacts lie.
         states: the folder for working states.
         events: the folder for TensorBoard's events, or None.
+
+    Raises:
+        ArtifactError: the data or the pretrained weights can't be read.
+        DeviceError: the device can't be opened.
     """
 
-    def __init__(self, params, name, root, states, events=None):
+    def __init__(
+        self,
+        params: Any,
+        name: str,
+        root: Union[str, Path],
+        states: Union[str, Path],
+        events: Optional[Union[str, Path]] = None,
+    ) -> None:
         started = time.perf_counter()
         self.params = params
         self.name = name
@@ -70,18 +89,24 @@ class Trainer:
         self.record = None
         self.started = started
 
-    def run(self):
+    def run(self) -> Optional[Dict[str, Any]]:
         """Train to the end and write the outputs.
 
+        After each of these errors the state is kept, and the next run resumes from it.
+
         Returns:
-            The run's record; None for a worker that does not lead.
+            The run's record; None for every worker except worker 0.
 
         Raises:
-            Interrupted, NotFinite, LostWorkers, StateError, ArtifactError: the state is kept, and the next run resumes.
+            Interrupted: SIGINT or SIGTERM was received.
+            NotFinite: the loss, the gradients or the outputs are not finite.
+            LostWorkers: the connection to another worker failed.
+            StateError: the state or the outputs can't be written, or another process trains this run.
+            ArtifactError: an artifact can't be read or written.
         """
         with contextlib.ExitStack() as stack:
             if self.workers.leads:
-                # One run of this name writes outputs here, and one process works on a state, wherever it runs.
+                # Only one run of this name may write outputs here, and only one process may use a state.
                 stack.enter_context(only_writer(self.root / ".covpool" / (self.name + ".lock")))
                 stack.enter_context(self.state)
             stack.enter_context(self._signals())
@@ -103,21 +128,22 @@ class Trainer:
                 self.state.finish()
 
     @property
-    def global_batch(self):
-        """Pictures of a step, of all workers."""
+    def global_batch(self) -> int:
+        """The number of pictures in a step, of all workers together."""
         return self.params.train.batch_size * self.workers.count
 
     @property
-    def last_step(self):
+    def last_step(self) -> int:
+        """The number of steps of the whole run."""
         return self.params.train.epochs * self.params.train.epoch_size
 
     def _begin(self, session):
-        """Take up the state, or start from new or given weights."""
+        """Restore the state, or start from new or pretrained weights."""
         progress = self.state.restore(session, self.graph.saver) if self.workers.leads else None
         self.resumed = progress is not None
         if progress is None:
             if self.workers.leads:
-                # Another training of this run begins, so what the last one wrote is stored, or not wanted.
+                # A new training of this run begins. So DVC has stored the last one's outputs, or they are not needed.
                 forget(self.state.folder.parent, self.name)
             session.run(self.graph.initialise)
             self._load_pretrained(session)
@@ -165,7 +191,7 @@ class Trainer:
             session.run(self.graph.restart_averages)
 
     def _epoch(self, session):
-        """The steps that are left of the epoch under way, and its end."""
+        """Run the remaining steps of the current epoch, and then its validation."""
         train = self.params.train
         epoch = self.step // train.epoch_size
         rate = learning_rate(epoch, train, self.workers.count)
@@ -183,7 +209,7 @@ class Trainer:
                 self.epoch_values = []
 
     def _sum_up(self, session):
-        """What the training has drawn up to now, by all workers and before it was interrupted."""
+        """Combine the measured energy and memory of all workers so far, including the time before an interruption."""
         self.drawn = self.drawn_before.then(self.graph.drawn_by_all(session, self.meter.drawn()))
 
     def _step(self, session, epoch, rate):
@@ -210,7 +236,7 @@ class Trainer:
             }
         )
         self.warm_up = False
-        # Several workers all stop after the same step: the one in which all were told.
+        # All workers stop after the same step: the step in which they exchanged the request to stop.
         self.stopping = values.stop
         self.epoch_values.append([getattr(values, name) for name in EPOCH_VALUES])
         self.step += steps
@@ -219,7 +245,7 @@ class Trainer:
     def _check_finite(self, values, rate):
         bad = finite.bad_names([each.op.name for each in self.graph.variables], values.norms)
         self.overflows = self.overflows + 1 if bad else 0
-        # The device has left the weights as they were, and scales the loss lower for the next step.
+        # The device has not changed the weights, and uses a smaller loss scale in the next step.
         skipped = self.device.skips_overflow and self.overflows <= finite.MOST_OVERFLOWS
         if (bad and not skipped) or not math.isfinite(values.loss):
             what = f"the gradients of {bad or 'no variable'} are not finite"
@@ -245,7 +271,7 @@ class Trainer:
         row = self._history_row(session, epoch, rate)
         self.history.append(row)
         self.epoch_values = []
-        # Of epochs that are equally right, the one that is surer of it: small splits tie often.
+        # If two epochs have the same accuracy, the lower cross entropy is better. Ties are frequent in small splits.
         rank = (row["val_accuracy"], -row["val_cross_entropy"])
         if self.best is None or rank > (self.best["val_accuracy"], -self.best["val_cross_entropy"]):
             self.state.save_best(session, self.graph.save_inference, epoch + 1)
@@ -305,7 +331,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _signals(self):
-        """SIGINT and SIGTERM only leave a note, so that the step under way is finished."""
+        """Only note SIGINT and SIGTERM inside the block, so that the current step is finished."""
 
         def note(number, frame):
             self.signal = number
@@ -325,7 +351,7 @@ class Trainer:
         self._sum_up(session)
         if self.workers.leads:
             self._save(session)
-        # Without a signal of its own, this worker stops with another one that has got it.
+        # A worker that got no signal itself stops because another worker got one.
         raise Interrupted(
             self.signal or signal.SIGTERM,
             f"interrupted after step {self.step} of {self.last_step}; run the same command again to resume there.",
