@@ -1,1 +1,1 @@
-"""What the stages share: their artifacts, how a stage begins and ends, worker processes, and the two interpreters."""
+"""The code that the stages share: artifacts, start and end of a stage, worker processes, and the two interpreters."""

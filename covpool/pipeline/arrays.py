@@ -1,4 +1,4 @@
-"""Reads `.npy` files, also damaged and hostile ones. Both interpreters use it; it needs NumPy only."""
+"""Reads `.npy` files safely, even if they are damaged or malicious. Both interpreters use it; it needs NumPy only."""
 
 from pathlib import Path
 
@@ -8,19 +8,22 @@ from covpool.pipeline.artifacts import ArtifactError
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Map a `.npy` file from the disk, read-only; pickled objects are refused.
+    """Map a `.npy` file from the disk. Pickled objects are rejected.
 
     Args:
-        path: of the file.
+        path: The file.
+
+    Returns:
+        The array, read-only.
 
     Raises:
-        ArtifactError: the file is missing, can't be read, or is not one array.
+        ArtifactError: The file is missing, can't be read, or is not one array.
     """
     try:
         found = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing.") from None
-    # NumPy parses the header as Python: a hostile one raises TokenError, OverflowError, RecursionError and others.
+    # NumPy parses the header as Python. A malicious header raises TokenError, OverflowError, RecursionError and others.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ArtifactError(f"{path} is not a NumPy array (.npy): {reason}.") from None
@@ -30,14 +33,17 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_face_array(path: Path, count: int) -> np.ndarray:
-    """Map the faces of a split: uint8 [count, h, w, 3].
+    """Map the faces of a split from the disk.
 
     Args:
         path: `data/faces/<split>.npy`.
-        count: rows of its table.
+        count: The number of rows of the split's table.
+
+    Returns:
+        The faces, uint8 [count, height, width, 3], read-only.
 
     Raises:
-        ArtifactError: also if the array does not fit the table.
+        ArtifactError: The file is missing, can't be read, or does not fit the table.
     """
     try:
         faces = read_array(path)

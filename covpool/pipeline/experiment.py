@@ -1,7 +1,7 @@
-"""One DVC experiment, run by a program: parameters written so that `dvc exp run -S` reads them back, and a clean end.
+"""Runs one DVC experiment from a program: writes parameters for `dvc exp run -S`, and cleans up at the end.
 
-`-S key=value` is read by Hydra's override grammar and then by OmegaConf. Any text survives both: commas, quotes, `#`,
-`$`, backslashes, brackets, spaces, letters of any script.
+Hydra's override grammar reads `-S key=value`, and OmegaConf then reads the value. Both preserve any text: commas,
+quotes, `#`, `$`, backslashes, brackets, spaces, and letters of any script.
 """
 
 import contextlib
@@ -10,22 +10,30 @@ import re
 import signal
 import subprocess
 import sys
+from typing import Any, Sequence
 
 import psutil
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from covpool.config import PARAMS_FILE
 
-#: Words and paths that need no quotes, and the words among them that would be read as something else.
+#: Words and paths that need no quotes, and the words among them that would not be read as text.
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*\Z")
 _NO_TEXT = ("true", "false", "null", "inf", "nan")
 
 
-def override(key, value):
-    """`key=value` as one argument of `-S`.
+def override(key: str, value: Any) -> str:
+    """Return `key=value` as one argument of `-S`.
 
-    value: text, a number, true or false, or lists and dictionaries of these. Raises ValueError for text that
-    params.yaml can't hold: control characters, and file names that are not UTF-8.
+    Args:
+        key: The key in params.yaml.
+        value: A text, a number, true or false, or a list or dictionary of these.
+
+    Returns:
+        The argument.
+
+    Raises:
+        ValueError: params.yaml can't hold the text: it has control characters, or is not UTF-8.
     """
     try:
         return f"{key}={written(value)}"
@@ -33,8 +41,18 @@ def override(key, value):
         raise ValueError(f"{key}: {error}") from None
 
 
-def written(value):
-    """A value in Hydra's grammar."""
+def written(value: Any) -> str:
+    """Return a value in Hydra's grammar.
+
+    Args:
+        value: As for `override`.
+
+    Returns:
+        The text that Hydra reads as this value.
+
+    Raises:
+        ValueError: As for `override`.
+    """
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, bool):
@@ -46,20 +64,24 @@ def written(value):
     return repr(value)
 
 
-def _quoted(text):
+def _quoted(text: str) -> str:
     if _PLAIN.match(text) and text.casefold() not in _NO_TEXT:
         return text
     if re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text):
         raise ValueError(f"expected text in UTF-8 without control characters, got {text!r}")
-    # OmegaConf would look ${...} up; a backslash before it, and two for each backslash that was there, say that it is
-    # meant as it stands.
+    # OmegaConf would replace ${...}. A backslash before it prevents this. Backslashes that already precede it are
+    # doubled.
     if "${" in text:
         text = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
     return QuotedString(text, Quote.double).with_quotes()
 
 
-def git_problem():
-    """What would keep DVC from recording an experiment as a commit, which it finds out at the very end; "": nothing."""
+def git_problem() -> str:
+    """Return why DVC could not record an experiment as a commit. DVC itself checks this only at the end.
+
+    Returns:
+        The reason and its remedy; "" if there is no problem.
+    """
     if _git("rev-parse", "--quiet", "--verify", "HEAD").returncode:
         return (
             "the project is not a Git repository with a commit, but `dvc exp run` records each run in one. Clone it "
@@ -77,19 +99,25 @@ def git_problem():
     )
 
 
-def _git(*arguments):
+def _git(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(["git", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def run(arguments):
-    """Run `dvc exp run ARGUMENTS` to its end and return its exit code; where it fails, params.yaml is put back.
+def run(arguments: Sequence[str]) -> int:
+    """Run `dvc exp run` and wait for its end. If it fails, params.yaml is restored.
 
-    Ctrl-C reaches DVC and the stage by itself, as the terminal sends it to all; this process stays to clean up. A
-    SIGTERM that it gets becomes the same for the others: of a SIGTERM, DVC would die and leave the stage behind.
+    The terminal sends Ctrl-C to DVC and the stage as well; this process continues, to clean up. If this process gets a
+    SIGTERM, it sends SIGINT to the others: on a SIGTERM, DVC would end and leave the stage running.
+
+    Args:
+        arguments: The arguments of `dvc exp run`.
+
+    Returns:
+        The exit code; 128 plus the number of the signal if a signal ended DVC.
     """
     before = PARAMS_FILE.read_bytes()
 
-    def interrupt(number, _frame):
+    def interrupt(number: int, _frame: Any) -> None:
         if number == signal.SIGTERM:
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -107,5 +135,5 @@ def run(arguments):
             f"`dvc exp run` ended with code {code}; params.yaml is again as it was. The same command resumes.",
             file=sys.stderr,
         )
-    # A child that a signal ended has its number, negative.
+    # subprocess gives the number of the signal that ended a process as a negative exit code.
     return code if code >= 0 else 128 - code

@@ -1,24 +1,35 @@
-"""Runs a stage again under the TensorFlow that its run asks for (`build`, `python` in device_options), if it has to.
+"""Restarts a stage under the TensorFlow that its run selects (`build`, `python` in device_options), if necessary.
 
-`stages/tf` starts the default TensorFlow, which can read the parameters; those may name another one for a run, so that
-two builds can be trained and compared side by side. The process is replaced, so signals and exit codes still arrive.
+`stages/tf` starts the default TensorFlow, which reads the parameters. The parameters may select another TensorFlow for
+a run, so that two builds can be trained and compared. The restart replaces the process, so that signals and exit codes
+still reach the right process.
 """
 
 import os
 import sys
+from typing import TYPE_CHECKING, Dict, List, Optional, Union
 
 from covpool.pipeline.project import TF_LAUNCHER
 
-#: Set for the process that takes over, so that it can't be handed on again.
+if TYPE_CHECKING:
+    from covpool.config.sections import CpuOptions, GpuOptions, NpuOptions
+
+#: The environment variable that is set for the new process, so that it is not restarted again.
 HANDED_ON = "COVPOOL_HANDED_ON"
-#: Tells the launcher which parameter it acts on, for its messages.
+#: The environment variable with the parameter that selects the interpreter, for the messages of `stages/tf`.
 SETTING = "COVPOOL_TF_SETTING"
 
 
-def hand_on(name, options, arguments=None):
-    """Go on in the interpreter that `options` (device_options.<name>) ask for; returns where this is it.
+def hand_on(
+    name: str, options: "Union[CpuOptions, GpuOptions, NpuOptions]", arguments: Optional[List[str]] = None
+) -> None:
+    """Continue in the interpreter that a run selects. It returns only if this is already the right interpreter.
 
-    arguments: of the interpreter, for a module that was started with -m; None: the script's own.
+    Args:
+        name: The name of the run.
+        options: The `device_options` of the run.
+        arguments: The arguments of the interpreter, for a module that was started with -m. None takes those of the
+            script.
     """
     wanted = options.python or options.build
     if wanted in ("", "default") or os.environ.get(HANDED_ON) == wanted:
@@ -29,10 +40,15 @@ def hand_on(name, options, arguments=None):
     os.execve(launcher, [launcher] + (arguments or sys.argv), found)
 
 
-def environment(name, options):
-    """This process's environment, changed so that `stages/tf` starts the interpreter that a run asks for.
+def environment(name: str, options: "Union[CpuOptions, GpuOptions, NpuOptions]") -> Dict[str, str]:
+    """Return the environment with which `stages/tf` starts the interpreter that a run selects.
 
-    name: of the run; options: its device_options.
+    Args:
+        name: The name of the run.
+        options: The `device_options` of the run.
+
+    Returns:
+        The environment variables of this process with the necessary changes.
     """
     found = dict(os.environ)
     if options.python:

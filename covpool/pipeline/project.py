@@ -1,9 +1,9 @@
-"""Where the project lies, and the launchers of its two interpreters."""
+"""The folder of the project, and the launchers of its two interpreters."""
 
 from pathlib import Path
 
-#: The folder of the project that this code belongs to; in an experiment of DVC's, the copy that it runs in.
+#: The folder of the project. In an experiment that DVC runs in a copy of the project, it is that copy.
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: Runs the Python that has TensorFlow, and the current one.
+#: TF_LAUNCHER runs the Python that has TensorFlow. PY_LAUNCHER runs the newer Python of all other stages.
 TF_LAUNCHER = ROOT / "stages" / "tf"
 PY_LAUNCHER = ROOT / "stages" / "py"

@@ -2,7 +2,8 @@
 
 The flags and their defaults are those of the port. Each flag is checked and becomes a parameter. `dvc exp run` then
 fetches, validates, normalises, trains, evaluates and reports. Two flags name folders, to which the results are copied
-at the end. The port accepts some flags without effect (augmentation, dropout, moving average); here they have an effect.
+at the end. The port accepts the flags for augmentation, dropout and moving average but ignores them. Here they have an
+effect.
 """
 
 import argparse
