@@ -1,7 +1,7 @@
 """The default data set: seven expressions on rendered faces, made on the spot from CC0 assets.
 
-Entrances: `render_dataset` writes the data set, `render_face` makes one picture with its true landmarks. Assets,
-recipes, licence and limits: docs/rendered-faces.md.
+`render_dataset` writes the data set. `render_face` makes one picture with its true landmarks. See
+docs/rendered-faces.md for the assets, the recipes, the licence and the limits.
 """
 
 from covpool.rendered.assets import AssetError

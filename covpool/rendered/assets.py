@@ -77,11 +77,11 @@ class FaceAssets:
     targets: np.ndarray
 
     def refine(self, vertices: np.ndarray) -> np.ndarray:
-        """Carry values given at the coarse vertices, [n, c], to the refined ones, [m, c]."""
+        """Compute the values [m, c] at the refined vertices from the values [n, c] at the coarse vertices."""
         return np.add.reduceat(self.weights[:, None] * vertices[self.columns], self.row_start[:-1], axis=0)
 
     def displaced(self, vertices: np.ndarray, weights: dict[str, float]) -> np.ndarray:
-        """Add weighted targets to coarse vertices, [n, 3]; an unknown target is a KeyError that names it."""
+        """Add weighted targets to coarse vertices [n, 3]; raises KeyError with the name of an unknown target."""
         index = {name: i for i, name in enumerate(self.target_names.tolist())}
         unknown = sorted(set(weights) - set(index))
         if unknown:
@@ -248,7 +248,7 @@ def _in_box(points: np.ndarray, box: tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions [v, 3], texture coordinates [u, 2], quads [f, 4] into each, and the group of every quad."""
+    """Read an .obj file: positions [v, 3], texture coordinates [u, 2], the quads [f, 4] into each, and their groups."""
     positions, uv, corners, groups = [], [], [], []
     group = ""
     for line in path.read_text().splitlines():
@@ -273,7 +273,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def _read_target(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The moved vertices int [k] and their displacements [k, 3] of a MakeHuman .target file, packed or not."""
+    """Read a .target file, packed or not: the moved vertices int [k] and their displacements [k, 3]."""
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     table = np.array(" ".join(lines).split(), dtype=np.float64).reshape(-1, 4)
@@ -281,7 +281,7 @@ def _read_target(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_targets(folder: Path, used: np.ndarray, count: int) -> tuple[list[str], np.ndarray]:
-    """Every target that shapes the head, as displacements float32 [t, n, 3] of the used vertices, sorted by name."""
+    """Read all targets of the head, sorted by name: displacements float32 [t, n, 3] of the used vertices."""
     targets = folder / "mpfb2/targets"
     paths = {f"{p.parent.name}/{_stem(p)}": p for d in SHAPE_FOLDERS for p in (targets / d).glob("*.target.gz")}
     for gender in MACRO_GENDERS:
@@ -307,7 +307,7 @@ def _stem(path: Path) -> str:
 
 
 def _sample_masks(folder: Path, uv: np.ndarray) -> np.ndarray:
-    """The painted masks at texture coordinates [n, 2], float32 [n, len(MASKS)]."""
+    """Read the painted masks at texture coordinates [n, 2]; returns float32 [n, len(MASKS)]."""
     columns = []
     for name in MASKS:
         picture = cv2.imread(str(folder / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
@@ -321,10 +321,10 @@ def _sample_masks(folder: Path, uv: np.ndarray) -> np.ndarray:
 
 
 def _landmark_vertices(base: np.ndarray, lips: np.ndarray, body: np.ndarray) -> np.ndarray:
-    """Nose tip and the mouth's corners, image-left first.
+    """Find the vertices of the nose tip and of the mouth's corners; the corner on the left of the image is first.
 
-    The tip lies on the mid-line at the front; the corner on the person's left is the outermost vertex of the
-    lips' outer side, and the other is its mirror image.
+    The nose tip lies on the mid-line at the front. The corner on the person's left is the outermost vertex of the
+    lips' outer side. The other corner is its mirror image.
     """
     x, y, z = base.T
     ridge = np.flatnonzero(body & (np.abs(x) < 0.01) & (z > NOSE_DEPTH))

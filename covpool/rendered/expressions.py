@@ -93,7 +93,7 @@ class Expression:
     gaze: tuple[float, float] = (0.0, 0.0)
 
     def shapes(self) -> dict[str, float]:
-        """Weights of the asset pack's face units; where two units use one shape their weights add up."""
+        """Return the weights of the asset pack's face units. If two units use one shape, their weights are added."""
         weights: dict[str, float] = {}
         for unit, sides in self.units.items():
             for shape, share in ACTION_UNITS[unit][1].items():

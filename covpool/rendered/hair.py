@@ -193,7 +193,7 @@ def _shades(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _brow_density(head: Head, place: np.ndarray) -> np.ndarray:
-    """Density of brow hair at template places [k, 2], in [0, 1]; thinner to the outside."""
+    """Return the density of brow hair at template places [k, 2], in [0, 1]. It decreases towards the outside."""
     mirrored = np.column_stack([np.abs(place[:, 0]), place[:, 1] - head.person.brow_height])
     taper = np.interp(mirrored[:, 0], [0.10, 0.16, 0.40, 0.60], [0.7, 1.0, 0.8, 0.3])
     half = BROW_HALF_THICKNESS * head.person.brow_thickness * taper
@@ -203,7 +203,7 @@ def _brow_density(head: Head, place: np.ndarray) -> np.ndarray:
 def _draw_roots(
     head: Head, density: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places on the mesh, drawn by density per area: quads int [count] and coordinates in them, [count] each."""
+    """Draw places on the mesh by density per area: quads int [count], and two coordinates in each, [count] each."""
     quads = head.assets.quads
     corners = head.neutral[quads]
     area = np.linalg.norm(np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]), axis=1) / 2
@@ -218,7 +218,7 @@ def _roots_at(
     vertices: np.ndarray,
     normals: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, normals and template places, [k, 3] each, of drawn roots on a mesh in some pose."""
+    """Return the positions, normals and template places, [k, 3] each, of drawn roots on a posed mesh."""
     quad, u, v = drawn
     shares = np.stack([(1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v], axis=1)[..., None]
     corners = head.assets.quads[quad]
@@ -229,7 +229,7 @@ def _roots_at(
 def _short_strands(
     roots: np.ndarray, normals: np.ndarray, heading: np.ndarray, length: float, lift: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Strands of five control points that lean along the skin, float32 [n, 5, 3]."""
+    """Make strands of five control points that lean along the skin, float32 [n, 5, 3]."""
     along = _unit(heading - (heading * normals).sum(1, keepdims=True) * normals)
     direction = _unit(along + lift * normals)
     reach = length * rng.uniform(0.6, 1.15, (len(roots), 1, 1))
@@ -240,7 +240,7 @@ def _short_strands(
 def _grow(
     head: Head, roots: np.ndarray, normals: np.ndarray, length: np.ndarray, style: Style, rng: np.random.Generator
 ) -> np.ndarray:
-    """Walk strands [n, steps + 2, 3] from their roots."""
+    """Grow strands [n, steps + 2, 3] from their roots, step by step."""
     skull, face, neck = _keep_out(head)
     parting = 0.25 * rng.choice([-1, 1]) * (head.person.hair_style != "long") + 0.05 * rng.standard_normal()
     side = np.tanh((roots[:, :1] - parting) / 0.1)
@@ -269,7 +269,7 @@ def _grow(
 
 
 def _keep_out(head: Head) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Ellipsoids (centre [3], half axes [3]) of skull, face and neck, measured on the person's own vertices."""
+    """Measure the ellipsoids (centre [3], half axes [3]) of skull, face and neck on the person's vertices."""
     scalp = head.neutral[scalp_region(head) > 0.5]
     low, high = scalp.min(0), scalp.max(0)
     eyes = head.coarse[head.assets.eye_vertices].mean((0, 1))

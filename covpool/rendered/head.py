@@ -40,7 +40,7 @@ AGE_CREASES = {"nasolabial": 0.55, "under the eye": 0.5, "forehead, middle": 0.2
 
 @dataclass(frozen=True)
 class Eyeball:
-    """A sphere: centre [3] and radius in dm, and the unit vector [3] that the pupil points to."""
+    """An eyeball: its centre [3] and radius in dm, and the unit vector [3] in the direction of the pupil."""
 
     centre: np.ndarray
     radius: float
@@ -122,7 +122,7 @@ class Head:
 
 
 def vertex_normals(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals float32 [m, 3] of a mesh of quads [f, 4]; zero where a vertex is in no face."""
+    """Return area-weighted unit normals float32 [m, 3] of quads [f, 4]; they are zero for a vertex without a quad."""
     corners = vertices[quads]
     across = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
     count = len(vertices)
@@ -132,7 +132,7 @@ def vertex_normals(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
 
 
 def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Least-squares centre [3] and radius of points [k, 3] on a sphere (the algebraic fit, linear in its unknowns)."""
+    """Fit a sphere to points [k, 3] by linear (algebraic) least squares; returns its centre [3] and its radius."""
     points = points.astype(np.float64)
     system = np.column_stack([2 * points, np.ones(len(points))])
     *centre, rest = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)[0]
@@ -157,7 +157,7 @@ def distance_to_line(points: np.ndarray, line: tuple[tuple[float, float], ...]) 
 
 
 def _crease(template: np.ndarray, assets: FaceAssets, line: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """How far inside a fold each vertex lies, float32 [m] in [0, 1]; only the outer skin of the face folds."""
+    """Return how deep each vertex lies in a fold, float32 [m] in [0, 1]. Only the outer skin of the face folds."""
     mirrored = np.column_stack([np.abs(template[:, 0]), template[:, 1]])
     inside = np.exp(-((distance_to_line(mirrored, line) / CREASE_WIDTH) ** 2))
     skin = (assets.part == 0) & (template[:, 2] > FRONT)

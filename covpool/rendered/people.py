@@ -81,7 +81,7 @@ HAIR_STYLES = {  # style: probability for women, for men
 
 @dataclass(frozen=True)
 class Person:
-    """One identity: target weights and looks, all of them drawn. Colours are linear RGB."""
+    """One identity: random target weights and a random look. Colours are linear RGB."""
 
     shape: dict[str, float]
     male: float

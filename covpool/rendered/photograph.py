@@ -135,7 +135,7 @@ def background(size: int, light: Light, rng: np.random.Generator) -> np.ndarray:
 
 
 def _muted(rng: np.random.Generator) -> np.ndarray:
-    """A colour of walls and furniture, linear RGB [3]: any brightness, little saturation."""
+    """Draw a colour of walls and furniture, linear RGB [3]. It has any brightness and little saturation."""
     return rng.uniform(0.03, 0.75) * (0.65 + 0.35 * 3 * rng.dirichlet([4, 4, 4]))
 
 
@@ -173,7 +173,7 @@ def without_specks(image: np.ndarray) -> np.ndarray:
 
 
 def to_srgb(linear: np.ndarray) -> np.ndarray:
-    """The sRGB transfer curve (IEC 61966-2-1) of linear values, with highlights rolled off above 0.8; within [0, 1]."""
+    """Compress linear values above 0.8 and apply the sRGB curve (IEC 61966-2-1); returns values in [0, 1]."""
     shoulder = 0.8
     above = np.maximum(linear - shoulder, 0)
     rolled = np.where(linear > shoulder, shoulder + (1 - shoulder) * (1 - np.exp(-above / (1 - shoulder))), linear)

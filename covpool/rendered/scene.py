@@ -36,7 +36,7 @@ LIGHT_SIZE = (16, 32)  # rows and columns of the map of light
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera stands. Angles in degrees: yaw turns the head to its left, pitch up, roll counter-clockwise.
+    """The place of the camera. In degrees, yaw turns the head to its left, pitch up, and roll counter-clockwise.
 
     `scale` magnifies; `shift` moves the face right and down by a share of the picture's size.
     """
@@ -48,7 +48,7 @@ class View:
     shift: tuple[float, float] = (0.0, 0.0)
 
     def rotation(self) -> np.ndarray:
-        """The matrix [3, 3] from the head's frame to the camera's (x right, y up, z to the viewer)."""
+        """Return the matrix [3, 3] from the head's frame to the camera's (x right, y up, z to the viewer)."""
         yaw, pitch, roll = np.radians([self.yaw, -self.pitch, self.roll])
         turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
         nod = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
@@ -68,7 +68,7 @@ class Light:
     lamps: tuple[tuple[tuple[float, float, float], float, tuple[float, float, float]], ...]
 
     def panorama(self) -> np.ndarray:
-        """Radiance from every direction, float32 [rows, columns, 3], top row straight up."""
+        """Return the radiance from every direction, float32 [rows, columns, 3]. The top row is straight up."""
         rows, columns = LIGHT_SIZE
         polar = (np.arange(rows) + 0.5) / rows * np.pi
         around = (np.arange(columns) + 0.5) / columns * 2 * np.pi
@@ -99,7 +99,7 @@ def renderer():
 
 
 def projected(points: np.ndarray, centre: np.ndarray, view: View, size: int) -> np.ndarray:
-    """Pixels [k, 2] (x right, y down, pixel centres at .5) of points [k, 3] in the head's frame."""
+    """Project points [k, 3] in the head's frame to pixels [k, 2] (x right, y down, pixel centres at .5)."""
     seen = (points - centre) @ view.rotation().T
     focal = size * view.scale * DISTANCE / FRAME
     depth = DISTANCE - seen[:, 2]
@@ -224,7 +224,7 @@ def _coating(roughness: float):
 
 
 def _eye(eye: Eyeball, texture: np.ndarray) -> dict:
-    """An eyeball whose texture's pole is the pupil."""
+    """Convert an eyeball to a Mitsuba object. The pole of its texture is the pupil."""
     mitsuba = renderer()
     aim = mitsuba.ScalarTransform4f().look_at(eye.centre.tolist(), (eye.centre + eye.gaze).tolist(), [0, 1, 0])
     return {
@@ -240,7 +240,7 @@ def _eye(eye: Eyeball, texture: np.ndarray) -> dict:
 
 
 def _eye_texture(person: Person) -> np.ndarray:
-    """Colours over polar angle (rows, from the pupil) and azimuth (columns), float32 [256, 64, 3]."""
+    """Return colours by polar angle (rows, from the pupil) and azimuth (columns), float32 [256, 64, 3]."""
     rng = np.random.default_rng([person.texture_seed, 4])
     angle = ((np.arange(256) + 0.5) / 256 * np.pi)[:, None, None]
     fibres = 1 + 0.25 * np.convolve(rng.standard_normal(66), [0.25, 0.5, 0.25], "valid")[None, :, None]

@@ -57,7 +57,7 @@ def _paint_lips(colour: np.ndarray, head: Head) -> np.ndarray:
 
 
 def _paint_shirt(colour: np.ndarray, head: Head, rng: np.random.Generator) -> np.ndarray:
-    """Cloth below a neckline that dips in front."""
+    """Paint the cloth below a neckline that is lower in front."""
     x, y, z = head.template.T
     neckline = 5.78 + head.person.shirt_neck - 0.35 * smoothstep(0.2, 1.0, z) * smoothstep(0.7, 0.0, np.abs(x))
     cloth = np.array(head.person.shirt) * (1 + 0.12 * _texture(head.template, 25.0, rng))[:, None]
@@ -77,8 +77,9 @@ def _paint_parts(colour: np.ndarray, assets: FaceAssets, hair: np.ndarray) -> np
 
 
 def _texture(place: np.ndarray, frequency: float, rng: np.random.Generator) -> np.ndarray:
-    """A smooth random field of unit variance at template places [m, 3]: a sum of plane waves (random Fourier features).
+    """Draw a smooth random field of unit variance at template places [m, 3].
 
+    The field is a sum of plane waves (random Fourier features).
     `frequency` is in radians per dm.
     """
     waves = rng.standard_normal((3, WAVES)) * frequency
@@ -86,7 +87,7 @@ def _texture(place: np.ndarray, frequency: float, rng: np.random.Generator) -> n
 
 
 def _spot(place: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
-    """A soft round spot on both halves of the face, [m] in [0, 1]."""
+    """Return a soft round spot on both halves of the face, [m] in [0, 1]."""
     square = (np.abs(place[:, 0]) - centre[0]) ** 2 + (place[:, 1] - centre[1]) ** 2
     return np.exp(-square / radius**2) * (place[:, 2] > 0.8)
 
