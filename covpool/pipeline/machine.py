@@ -1,7 +1,7 @@
-"""What can be said about this machine before anything runs: its devices, its TensorFlow, and the project's place.
+"""Checks the machine before anything runs: its devices, its TensorFlow, and the path of the project.
 
-`stages/check.py` by hand (and so `make repro`) and `train.sh` ask. The DVC stage `check` does not: its result must not
-depend on the machine.
+`stages/check.py` without `--stage` (and so `make repro`) and `train.sh` use it. The DVC stage `check` does not, because
+its result must not depend on the machine.
 """
 
 import json
@@ -9,20 +9,30 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import TYPE_CHECKING, Iterator, Optional, Union
 
 from covpool.config import Params, builds
 from covpool.pipeline import artifacts
 from covpool.pipeline.project import TF_LAUNCHER
 
-#: Prints, as its last line, {"here": ...} or {"refused": the sentence by which the run would end}.
+if TYPE_CHECKING:
+    from covpool.config.sections import CpuOptions, GpuOptions, NpuOptions
+
+#: A module that prints {"here": ...} or {"refused": the message of the error} as its last line.
 PROBE = "covpool.diagnostics.probe"
 
 
 def missing_devices(params: Params) -> Iterator[str]:
-    """Yield a sentence for each run in `devices` that has no results here and can't be trained on this machine.
+    """Find the runs in `devices` that have no results yet and can't be trained on this machine.
 
-    The processor with the default TensorFlow is not looked for: it is always there, and TensorFlow takes seconds.
+    A single CPU worker with the default TensorFlow is not checked. It is always available, and TensorFlow takes seconds
+    to start.
+
+    Args:
+        params: The parameters of the pipeline.
+
+    Yields:
+        One sentence for each such run.
     """
     for name in params.devices:
         options = params.device_options[name]
@@ -37,12 +47,13 @@ def missing_devices(params: Params) -> Iterator[str]:
             )
 
 
-def _is_default(options):
+def _is_default(options: "Union[CpuOptions, GpuOptions, NpuOptions]") -> bool:
+    """Return whether a run uses the default TensorFlow."""
     return options.build == builds.DEFAULT and not options.python
 
 
-def _refused(name):
-    """Why a run can't start here, or ""."""
+def _refused(name: str) -> str:
+    """Return why a run can't start on this machine; "" if it can."""
     done = subprocess.run([str(TF_LAUNCHER), "-m", PROBE, "--device", name], text=True, capture_output=True)
     try:
         return json.loads(done.stdout.strip().split("\n")[-1]).get("refused", "")
@@ -54,7 +65,14 @@ def _refused(name):
 
 
 def other_builds(params: Params) -> Iterator[str]:
-    """Yield a sentence for each trained run whose TensorFlow is not the one that it would use now: DVC can't see it."""
+    """Find the trained runs that would now use another TensorFlow build. DVC can't detect this change.
+
+    Args:
+        params: The parameters of the pipeline.
+
+    Yields:
+        One sentence for each such run.
+    """
     default = default_build()
     for name in params.devices:
         if not default or not _is_default(params.device_options[name]):
@@ -72,7 +90,11 @@ def other_builds(params: Params) -> Iterator[str]:
 
 
 def default_build() -> Optional[str]:
-    """The build that a run gets if it names none; None if that is an interpreter of the user's, or not set up."""
+    """Return the TensorFlow build of runs that select none.
+
+    Returns:
+        The name of the build. None if COVPOOL_TF_PYTHON selects an interpreter, or if no build is set up.
+    """
     if os.environ.get("COVPOOL_TF_PYTHON"):
         return None
     if os.environ.get("TF_BUILD"):
@@ -83,7 +105,11 @@ def default_build() -> Optional[str]:
 
 
 def place_problem() -> str:
-    """What does not work because of where the project lies, in a sentence, or ""."""
+    """Return what does not work because of the path of the project.
+
+    Returns:
+        One sentence; "" if everything works.
+    """
     place = str(Path.cwd())
     if place.isascii():
         return ""

@@ -1,4 +1,4 @@
-"""Markdown tables, and text that Markdown shows as it is."""
+"""Writes Markdown tables, and text that Markdown shows unchanged."""
 
 import re
 from typing import Iterable, Sequence
@@ -8,16 +8,26 @@ _MARKUP = re.compile(r"[\\`*\[\]<|&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def escape(text: object) -> str:
-    """Return text on one line, with everything escaped that Markdown would read as a cell border, tag or emphasis."""
+    """Escape everything in a text that Markdown would read as a cell border, a tag or emphasis.
+
+    Args:
+        text: The text, or an object whose `str` is used.
+
+    Returns:
+        The escaped text on one line.
+    """
     return _MARKUP.sub(lambda found: "\\" + found.group(), " ".join(str(text).split()))
 
 
 def table(headings: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table, without a final newline.
+    """Return a Markdown table. The first column is aligned left, the others right.
 
     Args:
         headings: One heading per column.
-        rows: The rows, each with one cell per column. The first column is aligned left, the others right.
+        rows: The rows, each with one cell per column.
+
+    Returns:
+        The table, without a final newline.
     """
     rule = " | ".join(["---"] + ["---:"] * (len(headings) - 1))
     lines = [" | ".join(map(escape, row)) for row in [headings] + list(rows)]

@@ -17,12 +17,12 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Items in flight for each worker: enough that none waits while the results of others are taken, few enough to be small.
+# Items in progress per worker. More items keep the workers busy while results are read, but need more memory.
 _AHEAD = 4
 
 
 class WorkerDied(RuntimeError):
-    """A worker process ended in the middle of its work: mostly killed, as memory ran out."""
+    """A worker process ended during its work. The usual cause is that the system killed it because memory ran out."""
 
 
 def ordered_map(
@@ -31,17 +31,28 @@ def ordered_map(
     workers: int,
     when_abandoned: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in the items' order, computed by `workers` processes.
+    """Apply a function to each item in several processes, and yield the results in the order of the items.
 
-    `function` must be picklable. At most a few items a worker are under way at once, and items are drawn only as
-    they are needed. The first error ends all. With one worker everything runs in this process. Items that workers have
-    begun are always finished; `when_abandoned` is called before they are waited for, when the map ends early, and may
-    tell them to hurry.
+    Only a few items per worker are in progress at once, and items are read only when they are needed. The first error
+    ends the map. The workers always finish the items that they have started.
+
+    Args:
+        function: The function. It must be picklable if there is more than one worker.
+        items: The items.
+        workers: The number of processes. With one worker, everything runs in this process.
+        when_abandoned: Called if the map ends early, before it waits for the items in progress. It may signal the
+            workers to finish sooner.
+
+    Yields:
+        `function(item)` for each item.
+
+    Raises:
+        WorkerDied: A worker process ended during its work.
     """
     if workers == 1:
         yield from map(function, items)
         return
-    # Forking a process whose libraries have threads may deadlock, so each worker starts afresh.
+    # A fork may deadlock if libraries have started threads, so each worker is a new process.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         try:
@@ -60,7 +71,16 @@ def ordered_map(
 
 
 def in_order(submit: Callable, items: Iterable[Item], ahead: int) -> Iterator:
-    """Yield the results of the futures that `submit(item)` returns, in the items' order, with `ahead` under way."""
+    """Submit items and yield the results of their futures in the order of the items.
+
+    Args:
+        submit: Called with an item; returns a `concurrent.futures.Future`.
+        items: The items.
+        ahead: The number of items that are in progress at once.
+
+    Yields:
+        The result of each future.
+    """
     items = iter(items)
     pending = deque(map(submit, itertools.islice(items, ahead)))
     while pending:
@@ -70,13 +90,13 @@ def in_order(submit: Callable, items: Iterable[Item], ahead: int) -> Iterator:
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches every process of the terminal; the parent alone acts on it, and ends the workers.
+    # Ctrl-C reaches every process of the terminal. Only the parent handles it, and then ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed: it would otherwise wait for work for ever."""
+    """End this worker when its parent is killed. Otherwise it would wait for work without end."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,9 +1,9 @@
-"""What every stage script does around its work: load the parameters, take a lock, and end on an error with a sentence.
+"""The common frame of the stage scripts: load the parameters, take a lock, and exit with a message on an error.
 
     with stage("validate", ValidationError, lock="validate") as params:
         ...
 
-Both interpreters use it, so it is written for Python 3.7.
+Both interpreters use this module, so it is written for Python 3.7.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Iterator, Optional, Type
+from typing import Iterator, Optional, Tuple, Type
 
 from covpool.config import Params, ParamsError, load_params
 from covpool.pipeline import artifacts
 
-#: Where the stages' locks lie: below the folder that they run in, as what they protect does.
+#: The folder of the stages' locks. Like the files that they protect, it is below the folder in which the stages run.
 LOCKS = Path(".covpool/locks")
-#: Exit code of a program that Ctrl-C ended; DVC must not take what is there for complete.
+#: Exit code of a program that Ctrl-C ended. It is not 0, so that DVC does not treat the outputs as complete.
 INTERRUPTED = 128 + 2
 
-#: What TensorFlow 2 writes each time that it is imported, at any log level, and that a user need not act on.
+#: Messages that TensorFlow 2 writes on each import at any log level, and that users can ignore.
 _NOISE = "oneDNN custom operations are on|All log messages before absl::InitializeLog"
 
-#: Folders that stages write to. Each may be a link to another disk.
+#: Folders to which stages write. Each may be a link to another disk.
 _WRITTEN = (
     Path("."),
     Path("data"),
@@ -41,12 +41,18 @@ _WRITTEN = (
 
 @contextlib.contextmanager
 def stage(name: str, *errors: Type[BaseException], lock: str = "") -> Iterator[Params]:
-    """The block of a stage: gives the parameters, and ends the script on an error as `sentences` does.
+    """Enclose the work of a stage. On an error it ends the script as `sentences` does.
 
     Args:
-        name: of the stage, the beginning of its messages.
-        errors: exceptions whose message is a sentence for the user.
-        lock: name of a lock that no two processes hold at once; a second one waits. "": no lock.
+        name: The name of the stage, with which its messages begin.
+        errors: Exceptions whose message is a sentence for the user.
+        lock: The name of a lock that only one process can hold; a second process waits. "" takes no lock.
+
+    Yields:
+        The parameters of the pipeline.
+
+    Raises:
+        SystemExit: One of the errors occurred.
     """
     with sentences(name, ParamsError, artifacts.ArtifactError, *errors):
         params = load_params()
@@ -56,9 +62,17 @@ def stage(name: str, *errors: Type[BaseException], lock: str = "") -> Iterator[P
 
 @contextlib.contextmanager
 def sentences(name: str, *errors: Type[BaseException]) -> Iterator[None]:
-    """End the script with exit code 1 and one sentence on `errors`, and on a full disk, a missing permission or memory.
+    """End the script with exit code 1 and one sentence on expected errors.
 
-    An interrupt ends it with exit code 130. Any other exception is a bug, and keeps its traceback.
+    These are `errors`, errors of the operating system and a lack of memory. An interrupt ends the script with exit code
+    130. Any other exception is a bug and keeps its traceback.
+
+    Args:
+        name: The name of the program, with which its messages begin.
+        errors: Exceptions whose message is a sentence for the user.
+
+    Raises:
+        SystemExit: One of the errors occurred.
     """
     try:
         yield
@@ -74,7 +88,14 @@ def sentences(name: str, *errors: Type[BaseException]) -> Iterator[None]:
 
 
 def system_error(error: OSError) -> str:
-    """One sentence for an error of the operating system: the place, and what to do."""
+    """Describe an error of the operating system.
+
+    Args:
+        error: The error.
+
+    Returns:
+        The path and the remedy, in one or two sentences.
+    """
     place = error.filename if isinstance(error.filename, (str, os.PathLike)) else None
     # NumPy reports a full disk without a number: "1000 requested and 512 written".
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and str(error).endswith(" written")):
@@ -91,8 +112,8 @@ def system_error(error: OSError) -> str:
     return str(error)
 
 
-def _fullest(place: Optional[str]):
-    """(folder, free bytes) where an error says it was, or of the folders of the stages on the disk with least space."""
+def _fullest(place: Optional[str]) -> Tuple[Path, int]:
+    """Return the folder of `place`, or the stages' folder with the least free space, and its free bytes."""
     if place is None:
         folders = [path for path in (*_WRITTEN, Path(tempfile.gettempdir())) if path.is_dir()]
     else:
@@ -101,17 +122,21 @@ def _fullest(place: Optional[str]):
     return min(((path.resolve(), _free(path)) for path in folders), key=lambda found: found[1])
 
 
-def _free(path):
+def _free(path: Path) -> int:
     found = os.statvfs(str(path))
     return found.f_bavail * found.f_frsize
 
 
 @contextlib.contextmanager
 def only_one(name: str, lock: str) -> Iterator[None]:
-    """Hold a lock while a stage writes its folder; wait for the process that has it.
+    """Hold a lock while a stage writes its folder. If another process holds it, wait until that process ends.
 
-    A stage whose `dvc` was killed goes on by itself. The next `dvc repro` starts the same stage again: it must not
-    write the folder before the first one has ended. The lock ends with its process, however that ends.
+    A stage continues to run if its `dvc` was killed. The next `dvc repro` starts the same stage again, which must not
+    write the folder before the first process has ended. The operating system releases the lock when its process ends.
+
+    Args:
+        name: The name of the stage, with which its messages begin.
+        lock: The name of the lock.
     """
     LOCKS.mkdir(parents=True, exist_ok=True)
     with open(str(LOCKS / (lock + ".lock")), "a+") as stream:
@@ -135,7 +160,11 @@ def only_one(name: str, lock: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_empty_folder(folder: Path) -> Iterator[None]:
-    """Remove a folder at the end if nothing is in it: DVC empties that of a run's results before the run."""
+    """Remove a folder at the end if it is empty. DVC empties the folder of a run's results before the run.
+
+    Args:
+        folder: The folder. It may be missing.
+    """
     try:
         yield
     finally:
@@ -145,10 +174,10 @@ def no_empty_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Leave out TensorFlow's greeting while it is imported; other messages to standard error pass.
+    """Suppress TensorFlow's start messages during its import. Other messages to standard error are passed on.
 
-    Its libraries write past Python, so the file descriptor itself leads through `grep`, which also delivers the last
-    words of a process that ends in the middle.
+    TensorFlow's libraries do not write through Python, so the file descriptor itself is connected to `grep`. `grep`
+    also passes on the last messages of a process that crashes during the import.
     """
     sys.stderr.flush()
     saved = os.dup(2)

@@ -1,4 +1,4 @@
-"""`make back`: the parameters and results of the last commit again, after experiments, without training.
+"""`make back`: restores the parameters and results of the last commit after experiments, without training.
 
 An experiment leaves its parameters in params.yaml and its results in the workspace. DVC's cache of runs still has the
 results of earlier parameters. This program brings them back if they are all there. If not, it removes what the
@@ -21,15 +21,19 @@ from covpool.config import PARAMS_FILE
 from covpool.pipeline import artifacts
 
 LOCK = Path("dvc.lock")
-#: What `dvc exp run` changes in the workspace. Git need not have all of them.
+#: The files that `dvc exp run` changes in the workspace. Git may lack some of them.
 CHANGED = (PARAMS_FILE, LOCK, artifacts.REPORTS / "metrics.json")
-#: Stages that take a second, and that may be run: they never train.
+#: Stages that may be run because they take a second and never train.
 QUICK = ("check", "report")
 
 
 def main() -> None:
-    """Put the workspace back and print one sentence about what is there now. Run it in the project's root."""
-    # DVC would report each stage and advise on Git; one sentence at the end says all.
+    """Restore the workspace and print one sentence about its new state. Run it in the project's root.
+
+    Raises:
+        SystemExit: Git or DVC could not restore the files.
+    """
+    # DVC would report each stage and give advice on Git. One sentence at the end is enough.
     logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
         _restore_files()
@@ -48,7 +52,7 @@ def main() -> None:
 
 
 def _restore_files() -> None:
-    """`git checkout` of what an experiment changes, where Git has it."""
+    """Restore with `git checkout` the files that an experiment changes and that Git has."""
     _git("checkout", "HEAD", "--", *_committed())
 
 
@@ -61,11 +65,14 @@ def _git(*arguments: str) -> str:
 
 
 def restore_results() -> bool:
-    """Bring the results of params.yaml back from DVC's cache.
+    """Restore the results of params.yaml from DVC's cache.
 
     Returns:
-        True if all results are there. False if a slow stage would have to run; then the outputs of all stages are
+        True if all results were restored. False if a slow stage would have to run. The outputs of all stages are then
         removed, and so is a dvc.lock that Git does not have.
+
+    Raises:
+        DvcException: DVC could not restore the results.
     """
     with Repo() as repo, lock_repo(repo):
         stages = plan_repro(get_active_graph(repo.index.graph))
@@ -76,13 +83,13 @@ def restore_results() -> bool:
     if str(LOCK) not in _committed():
         with contextlib.suppress(FileNotFoundError):
             LOCK.unlink()
-    # The headline metrics are an output that Git has.
+    # The headline metrics are an output of a stage, but Git has them.
     _restore_files()
     return False
 
 
 def _restore(repo: Repo, stage: Stage) -> bool:
-    """Bring one stage's outputs back, or run it if it is quick; False if neither is possible."""
+    """Restore one stage's outputs, or run the stage if it is quick; return False if neither is possible."""
     if not stage.changed():
         return True
     stage.remove_outs()
@@ -91,7 +98,7 @@ def _restore(repo: Repo, stage: Stage) -> bool:
     except DvcException:
         if stage.name not in QUICK:
             return False
-    # Finds in the cache what was just restored, and writes dvc.lock.
+    # This finds the restored outputs in the cache, and writes dvc.lock.
     repo.reproduce([stage.addressing], single_item=True)
     return True
 
