@@ -54,6 +54,5 @@ def step_error(what: str, more: str, place: Place, last_good: str) -> NotFinite:
     where = f"step {place.first}" if place.first == place.last else f"one of the steps {place.first} to {place.last}"
     return NotFinite(
         f"{where} (epoch {place.epoch}): {what}, and {more}, at learning rate {place.rate:g}. {last_good} Lower the "
-        "learning "
-        "rate (train.learning_rate, train.schedule)."
+        "learning rate (train.learning_rate, train.schedule)."
     )

@@ -40,8 +40,7 @@ def load_faces(folder: Path, split: str, class_names: Sequence[str], size: int) 
         there = [name for name in artifacts.SPLITS if (folder / (name + ".csv")).is_file()]
         raise artifacts.ArtifactError(
             f"{folder}: the data set has no split {split!r}; it has {', '.join(there) or 'none'}. Training needs "
-            "train and "
-            "val, evaluation at least one of those in evaluate.splits."
+            "train and val, evaluation at least one of those in evaluate.splits."
         )
     rows = artifacts.read_csv(table, ("label", "class", "source"))
     if not rows:

@@ -4,7 +4,7 @@ DVC deletes a stage's outputs before it runs the stage again. So the state lies 
 `.covpool/training/<run>-<key>/`. The key is a hash of everything that the result depends on: data, parameters, code,
 TensorFlow build, threads. The folder holds
 
-    lock                      locked while a trainer works here; a second trainer raises an error
+    lock                      locked while a trainer works here; a second one waits
     step-00000128/            every variable (weights, the optimiser's slots, averages, the step) and `progress.json`
     best-0007.{index,data}    the inference weights of the best epoch so far
     finished                  present when the outputs have been written
@@ -44,40 +44,44 @@ class StateError(RuntimeError):
 
 
 @contextlib.contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Hold a lock file inside the block.
+def only_writer(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file in the block, so that one process at a time works on a run.
 
     Args:
-        path: the lock file.
+        path: of the lock file.
+        wait: wait for the process that holds it; False: raise StateError instead.
 
     Raises:
-        StateError: another process holds the lock, or the file can't be written.
+        StateError: another process holds it, and `wait` is False; or the file can't be written.
     """
     with writing(path.parent, "a lock file"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = _locked(path)
+        stream = None
         while stream is None:
-            stream = _locked(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = _locked(path, wait)
     with stream:
         yield
 
 
-def _locked(path):
-    """Open and lock the lock file. Returns None if its last holder deleted the file in the meantime."""
+def _locked(path, wait):
+    """The lock file, open and locked; None if the process that had it removed it in between."""
     stream = open(str(path), "w")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream.fileno()), os.stat(str(path))):
-                return stream
     except BlockingIOError:
-        stream.close()
-        raise StateError(
-            f"another process is training this run (it holds {path}). Wait until it ends, or end it; `pgrep -f "
-            "stages/train.py` finds it. If only dvc was killed, its training continues, and the next `dvc repro` "
-            "takes over "
-            "the results."
-        ) from None
+        if not wait:
+            stream.close()
+            raise StateError(f"another process is training this run (it holds {path}).") from None
+        print(
+            f"Another process is training this run (it holds {path}). Waiting until it ends; `pgrep -f "
+            "stages/train.py` finds "
+            "it. If it completes the run, its results are used.",
+            flush=True,
+        )
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(stream.fileno()), os.stat(str(path))):
+            return stream
     stream.close()
     return None
 
@@ -318,7 +322,7 @@ def forget(states: Path, name: str, key: Optional[str] = None) -> None:
     for folder in _states(states, name):
         if (folder / FINISHED).exists() and key in (None, folder.name.rsplit("-", 1)[1]):
             with contextlib.suppress(StateError, OSError):
-                with only_writer(folder / "lock"):
+                with only_writer(folder / "lock", wait=False):
                     gone = folder.with_name(REMOVING + folder.name)
                     _remove(gone)
                     os.rename(str(folder), str(gone))

@@ -151,8 +151,7 @@ class Trainer:
         if not self.graph.follow(session, run_key.fingerprint(self.facts)):
             raise devices.DeviceError(
                 f"worker {self.workers.rank} of {self.name!r} has other parameters, data, code or TensorFlow than "
-                "worker 0: see to it that both "
-                "have the same params.yaml, data/faces and revision."
+                "worker 0: see to it that both have the same params.yaml, data/faces and revision."
             )
         self.step = int(session.run(self.graph.global_step))
         self.history = progress["history"]

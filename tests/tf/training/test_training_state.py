@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -219,14 +220,25 @@ def test_tensorflows_own_error_of_writing_is_told(tmp_path, values):
     assert restored(tmp_path / "cpu-key", values) == (1, 1.0)
 
 
-def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path, values):
+def test_a_second_writer_waits_and_the_first_is_not_disturbed(tmp_path, values, capsys):
     folder = tmp_path / "cpu-key"
+    order = []
+
+    def second():
+        with WorkingState(folder) as work:
+            order.append(("second", work.newest_step()))
+
+    waiting = threading.Thread(target=second)
     with WorkingState(folder) as work:
         save(work, values, 1)
-        with pytest.raises(StateError, match="another process is training this run"):
-            with WorkingState(folder):
-                pytest.fail("both were let in")
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
         save(work, values, 2)
+        order.append(("first", work.newest_step()))
+    waiting.join(30)
+    assert order == [("first", 2), ("second", 2)]
+    assert "Another process is training this run" in capsys.readouterr().out
     assert restored(folder, values) == (2, 2.0)
 
 
@@ -246,7 +258,7 @@ def test_a_lock_whose_file_was_taken_away_is_not_held(tmp_path, monkeypatch):
         assert len(opened) == 2 and opened[0].closed
         monkeypatch.undo()
         with pytest.raises(StateError):
-            with state.only_writer(path):
+            with state.only_writer(path, wait=False):
                 pytest.fail("both were let in")
 
 
