@@ -16,7 +16,7 @@ from covpool.distributed.errors import LostWorkers, WorkersError
 from covpool.distributed.workers import Several
 
 #: How `hccl_ops.allreduce` combines tensors. GRADIENT: several gradients go together in a few large exchanges, and each
-#: exchange starts as soon as it is complete. ALONE: the tensor has an exchange for itself. Otherwise a tensor that the
+#: exchange starts as soon as it is complete. ALONE: the tensor is exchanged separately. Otherwise a tensor that the
 #: forward pass needs would wait for gradients that are computed later.
 GRADIENT, ALONE = 1, 0
 
