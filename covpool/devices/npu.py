@@ -31,7 +31,7 @@ from covpool.pipeline import artifacts
 FUSION_SWITCH = Path(__file__).resolve().parent / "fusion_switch.cfg"
 #: The driver's device files, one per chip.
 DEVICE_FILES = "/dev/davinci[0-9]*"
-#: Options for paths, processes and devices, which do not affect the results.
+#: Options for paths, processes and devices. They are left out of the record's `options`.
 _PLACES = ("kind", "build", "python", "workers", "visible_device", "op_cache", "profiling", "dump")
 
 
