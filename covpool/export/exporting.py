@@ -13,6 +13,7 @@ import numpy as np
 
 from covpool.export import agreement, card, deletion
 from covpool.pipeline import artifacts
+from covpool.pipeline.arrays import read_array
 from covpool.pipeline.project import ROOT, TF_LAUNCHER
 from covpool.predict.model import FORMAT, METADATA_KEY, Model
 
@@ -82,7 +83,7 @@ def export(request: Request, target: Path) -> dict:
         metadata = _metadata(request, network)
         model = onnx_graph.build(weights, network, network["num_classes"], request.weights == "float16")
         save(model, metadata, draft)
-        images = _middle(np.load(faces, mmap_mode="r", allow_pickle=False), network["image_size"])
+        images = _middle(read_array(faces), network["image_size"])
         session = Model(draft)
         figures, reasons = agreement.compare(_score(session, images), reference, network)
         record = {

@@ -25,7 +25,7 @@ def read_array(path: Path) -> np.ndarray:
         raise ArtifactError(f"{path} is missing.") from None
     # NumPy parses the header as Python. A malicious header raises TokenError, OverflowError, RecursionError and others.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise ArtifactError(f"{path} is not a NumPy array (.npy): {reason}.") from None
     if not isinstance(found, np.ndarray):
         raise ArtifactError(f"{path}: expected one array (.npy), got an archive of arrays (.npz).")

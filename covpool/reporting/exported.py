@@ -34,6 +34,23 @@ def export_table(root: Path | str, runs: Sequence[Run]) -> Table | None:
     return Table(headings, tuple(rows)) if rows else None
 
 
+def export_headlines(root: Path | str, runs: Sequence[Run]) -> dict[str, dict]:
+    """Return `{label of a run: figures for metrics.json}` of the runs that were exported."""
+    found = {}
+    for run in runs:
+        try:
+            figures = artifacts.read_json(Path(root) / artifacts.EXPORTS / f"{run.name}.json")
+        except artifacts.ArtifactError:
+            continue
+        if run.usable and isinstance(figures, dict) and figures.get("exported") == 1:
+            named = {"onnx_mb": ("bytes", 1e-6), "onnx_difference": ("largest_difference", 1.0)}
+            values = {name: (figures.get(key), factor) for name, (key, factor) in named.items()}
+            found[run.label] = {
+                name: float(f"{value * factor:.6g}") for name, (value, factor) in values.items() if _is_number(value)
+            }
+    return found
+
+
 def _cells(path):
     """What the row says after the run's title; nothing in the file can make it fail."""
     try:
@@ -48,5 +65,8 @@ def _cells(path):
 
 
 def _text(value, text):
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-    return text(value) if number else ""
+    return text(value) if _is_number(value) else ""
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15

@@ -8,6 +8,7 @@ import pandas as pd
 from covpool.pipeline import artifacts
 from covpool.reporting import charts, files, page
 from covpool.reporting.comparison import compare
+from covpool.reporting.exported import export_headlines
 from covpool.reporting.runs import read_run
 
 CURVES_COLUMNS = (
@@ -65,7 +66,10 @@ def build_report(root: Path | str, *, devices: Sequence[str], loss_tolerance: fl
 
     target = root / artifacts.REPORTS
     artifacts.write_json(target / "comparison.json", comparison)
-    artifacts.write_json(target / "metrics.json", files.headline_metrics(comparison))
+    metrics = files.headline_metrics(comparison)
+    for label, figures in export_headlines(root, runs).items():
+        metrics.setdefault(label, {}).update(figures)
+    artifacts.write_json(target / "metrics.json", metrics)
     artifacts.write_csv(target / "comparison.csv", files.CSV_COLUMNS, files.csv_rows(comparison))
     artifacts.write_csv(target / "confusion.csv", CONFUSION_COLUMNS, _confusion_rows(runs))
     artifacts.write_csv(target / "curves.csv", CURVES_COLUMNS, _curve_rows(runs))

@@ -74,8 +74,7 @@ def _locked(path, wait):
             raise StateError(f"another process is training this run (it holds {path}).") from None
         print(
             f"Another process is training this run (it holds {path}). Waiting until it ends; `pgrep -f "
-            "stages/train.py` finds "
-            "it. If it completes the run, its results are used.",
+            "stages/train.py` finds it. If it completes the run, its results are used.",
             flush=True,
         )
         fcntl.flock(stream, fcntl.LOCK_EX)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covpool.reporting.exported import export_table
+from covpool.reporting.exported import export_headlines, export_table
 
 RUN = SimpleNamespace(name="cpu", title="CPU", usable=True)
 GOOD = {
@@ -43,3 +43,12 @@ def test_the_figures_of_an_export(tmp_path):
 def test_any_content_gives_a_row(tmp_path_factory, content):
     (row,) = table(tmp_path_factory.mktemp("any"), content).rows
     assert row[0] == "CPU" and all(isinstance(cell, str) for cell in row)
+
+
+def test_the_headlines_of_an_export(tmp_path):
+    run = SimpleNamespace(name="cpu", label="cpu", title="CPU", usable=True)
+    assert export_headlines(tmp_path, [run]) == {}
+    table(tmp_path, GOOD)
+    assert export_headlines(tmp_path, [run]) == {"cpu": {"onnx_mb": 72.3003, "onnx_difference": 5.8e-05}}
+    table(tmp_path, dict(GOOD, exported=0))
+    assert export_headlines(tmp_path, [run]) == {}

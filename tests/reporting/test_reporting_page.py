@@ -228,7 +228,7 @@ def test_a_mismatched_array_of_faces_is_named(three):
 
 def test_a_pickled_array_is_not_opened(three):
     np.save(three.root / "data/faces/val.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(artifacts.ArtifactError, match=r"not an array of faces"):
+    with pytest.raises(artifacts.ArtifactError, match=r"is not a NumPy array"):
         gallery.Faces(three.root, "val")
 
 

@@ -63,7 +63,7 @@ def test_a_second_run_does_nothing_and_status_is_clean(project):
 def test_metrics_and_parameters_are_shown_by_dvc(project):
     metrics = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"]
     # A few numbers of each run, not every count of every stage.
-    assert set(metrics) == {"reports/metrics.json", "exports/cpu.json"}
+    assert set(metrics) == {"reports/metrics.json"}
     headline = metrics["reports/metrics.json"]["data"]["cpu"]
     assert {"loss", "step_s", "images_per_s", "peak_gib"} <= set(headline)
     assert headline["val_best"]["acc_pct"] == pytest.approx(100 * scores_of(project)["accuracy"], abs=0.01)
