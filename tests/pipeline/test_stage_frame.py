@@ -39,7 +39,7 @@ def ended(error, *errors):
         (OSError(errno.EROFS, "Read-only file system", "{here}/file"), r"no permission .*: Read-only file system\."),
         (
             NotADirectoryError(errno.ENOTDIR, "Not a directory", "{here}/file"),
-            r"{here}/file: Not a directory\. Look at",
+            r"{here}/file: Not a directory\. Check",
         ),
         (OSError("the line broke"), r"the line broke"),
         (MemoryError(), r"out of memory\. .*`taskset"),
